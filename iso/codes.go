@@ -1,0 +1,45 @@
+package iso
+
+// RequestClass says what an answer's code (DE 39) means for a request.
+type RequestClass string
+
+// ReversalClass says what an answer's code means for a reversal.
+type ReversalClass string
+
+const (
+	Approve RequestClass = "approve" // the amount asked for
+	Partial RequestClass = "partial" // approved for the amount of the answer's DE 4
+	Decline RequestClass = "decline" // the customer is not charged
+	Doubt   RequestClass = "doubt"   // not known to leave the customer uncharged: reverse
+
+	Confirm  ReversalClass = "confirm"   // the host has undone it
+	NotFound ReversalClass = "not-found" // the host has no such original (L10)
+	Retry    ReversalClass = "retry"     // the host could not do it now
+	Refuse   ReversalClass = "refuse"    // the host will not
+)
+
+func (c RequestClass) valid() bool {
+	return c == Approve || c == Partial || c == Decline || c == Doubt
+}
+
+func (c ReversalClass) valid() bool {
+	return c == Confirm || c == NotFound || c == Retry || c == Refuse
+}
+
+// Code is what a profile knows of one response code.
+type Code struct {
+	Code     string
+	Name     string
+	Request  RequestClass
+	Reversal ReversalClass
+}
+
+// Code names a response code; codes are compared whole (L5). A code that the
+// profile does not list, the empty one included, is a doubt on a request and a
+// refusal on a reversal: it confirms nothing.
+func (p *Profile) Code(code string) Code {
+	if c, ok := p.data.Codes[code]; ok {
+		return Code{code, c.Name, c.Request, c.Reversal}
+	}
+	return Code{code, "not listed by profile " + p.data.Name, Doubt, Refuse}
+}

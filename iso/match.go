@@ -1,0 +1,43 @@
+package iso
+
+import "fmt"
+
+// Match says whether answer is the answer to request: nil, or a FieldError of
+// kind ErrUnmatched naming the first data element that differs (L5). It does
+// not look at the code: an answer can be ours and still confirm nothing.
+//
+// The MTI must be the answer to the request's. The profile's fields must be
+// there and equal; those that a host may leave out must be equal when they are
+// there. The amount of a partial approval is the one exception: it may be lower
+// than what was asked for, never higher.
+func (p *Profile) Match(request, answer *Message) error {
+	if want := request.MTI().Answer(); answer.MTI() != want {
+		return &FieldError{ErrUnmatched, 0, fmt.Sprintf("is %s, expected %s", answer.MTI(), want)}
+	}
+	for _, de := range p.data.Match.Always {
+		got, ok := answer.Field(de)
+		if !ok {
+			return &FieldError{ErrUnmatched, de, "is missing"}
+		}
+		if sent, _ := request.Field(de); got != sent {
+			return &FieldError{ErrUnmatched, de, "differs from the request"}
+		}
+	}
+	for _, de := range p.data.Match.WhenPresent {
+		got, ok := answer.Field(de)
+		sent, asked := request.Field(de)
+		if !ok || !asked || got == sent {
+			continue
+		}
+		if de == 4 && p.partial(answer) && got < sent { // both twelve digits: text order is number order
+			continue
+		}
+		return &FieldError{ErrUnmatched, de, "differs from the request"}
+	}
+	return nil
+}
+
+func (p *Profile) partial(answer *Message) bool {
+	code, _ := answer.Field(39)
+	return p.Code(code).Request == Partial
+}
