@@ -1,0 +1,180 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// Options say how to open a journal. Only Dir is needed to read; Begin needs
+// DeviceKey.
+type Options struct {
+	Dir       string           // made with mode 0700 if it is not there
+	DeviceKey []byte           // KeyBytes long; seals what the reversal needs (L11)
+	LockWait  time.Duration    // how long to wait for another process; 0 means LockWaitDefault
+	Now       func() time.Time // wall clock of the records; nil means time.Now
+}
+
+// LockWaitDefault is how long Open and Inspect wait for the lock.
+const LockWaitDefault = 5 * time.Second
+
+// Journal is an open journal. Its process holds the lock until Close.
+type Journal struct {
+	reader
+	now    func() time.Time
+	seal   *sealer // nil without a device key
+	lock   *os.File
+	commit func(*bolt.Tx) error // tests put a failing disk here
+
+	mu     sync.Mutex // one step at a time
+	failed error      // the first failed write; no step after it (L13)
+	closed bool
+	stans  map[Lane]uint32
+}
+
+// Open opens the journal in a directory, making an empty one where there is
+// none. It waits for the lock at most Options.LockWait.
+//
+// Errors wrap ErrBusy (a *LockError), ErrForeign, ErrNewer, ErrDamaged or
+// ErrKey; whatever was in the directory is then untouched.
+func Open(o Options) (*Journal, error) {
+	if o.Dir == "" {
+		return nil, fmt.Errorf("open journal: %w: no directory was named", ErrInvalid)
+	}
+	if o.LockWait <= 0 {
+		o.LockWait = LockWaitDefault
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if err := makeDir(o.Dir); err != nil {
+		return nil, fmt.Errorf("open journal %s: %w", o.Dir, err)
+	}
+	lock, err := takeLock(filepath.Join(o.Dir, lockName), o.LockWait)
+	if err != nil {
+		return nil, fmt.Errorf("open journal: %w", err)
+	}
+	j, err := openLocked(o)
+	if err != nil {
+		_ = lock.Close()
+		return nil, fmt.Errorf("open journal: %w", err)
+	}
+	j.lock = lock
+	return j, nil
+}
+
+func openLocked(o Options) (*Journal, error) {
+	path := filepath.Join(o.Dir, storeName)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		if err := createStore(o.Dir); err != nil {
+			return nil, err
+		}
+	}
+	db, err := openStore(path, false, o.LockWait)
+	if err != nil {
+		return nil, err
+	}
+	j := &Journal{
+		reader: reader{db}, now: o.Now, stans: map[Lane]uint32{},
+		commit: func(tx *bolt.Tx) error { return tx.Commit() },
+	}
+	var journalID []byte
+	err = j.view(func(tx *bolt.Tx) error {
+		journalID = append(journalID, tx.Bucket(bucketMeta).Get(keyID)...)
+		return nil
+	})
+	if err == nil {
+		j.seal, err = newSealer(o.DeviceKey, journalID)
+	}
+	if err != nil {
+		_ = db.Close()
+		return nil, err
+	}
+	return j, nil
+}
+
+// makeDir makes the directory and what is missing above it, and syncs each
+// parent, so that a power cut cannot take a fresh journal's directory away.
+func makeDir(dir string) error {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(dir)
+	if err == nil {
+		if !info.IsDir() {
+			return fmt.Errorf("%w: it is a file; a journal is a directory", ErrForeign)
+		}
+		return nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	parent := filepath.Dir(dir)
+	if err := makeDir(parent); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return syncDir(parent)
+}
+
+// Close gives the lock back. Every step that returned is durable already; Close
+// adds nothing. Using the journal afterwards gives ErrClosed.
+func (j *Journal) Close() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.closed {
+		return nil
+	}
+	j.closed = true
+	return errors.Join(j.db.Close(), j.lock.Close())
+}
+
+// Failed returns the error that stopped the journal, or nil while it works.
+func (j *Journal) Failed() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.failed
+}
+
+// Snapshot is a journal opened for looking only.
+type Snapshot struct{ reader }
+
+// Inspect opens the journal in a directory read-only. It writes nothing, not
+// even the lock file, and needs no key. While another process has the journal
+// open for writing it fails with ErrBusy after wait (0 means LockWaitDefault).
+// It holds a shared lock until Close.
+func Inspect(dir string, wait time.Duration) (*Snapshot, error) {
+	if wait <= 0 {
+		wait = LockWaitDefault
+	}
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("inspect journal: %w: %s does not exist", ErrNone, dir)
+	case err != nil:
+		return nil, fmt.Errorf("inspect journal: %w", err)
+	case !info.IsDir():
+		return nil, fmt.Errorf("inspect journal: %w: %s is a file; a journal is a directory", ErrForeign, dir)
+	}
+	db, err := openStore(filepath.Join(dir, storeName), true, wait)
+	var busy *LockError
+	if errors.As(err, &busy) {
+		busy.Holder = lockHolder(filepath.Join(dir, lockName))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("inspect journal: %w", err)
+	}
+	return &Snapshot{reader{db}}, nil
+}
+
+// Close gives the shared lock back.
+func (s *Snapshot) Close() error { return s.db.Close() }

@@ -1,0 +1,75 @@
+package journal
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"hash/crc32"
+)
+
+// record is the stored form of an entry: the entry and, while it is needed, its
+// sealed image.
+type record struct {
+	Entry
+	Sealed []byte `json:"sealed,omitempty"`
+	KeyID  string `json:"key_id,omitempty"`
+}
+
+// recordFile is the JSON inside a stored value.
+type recordFile struct {
+	Entry  entryFile `json:"e"`
+	Sealed []byte    `json:"sealed,omitempty"`
+	KeyID  string    `json:"key_id,omitempty"`
+}
+
+// entryFile is Entry with the status as its number: names may be translated one
+// day, numbers on disk never change.
+type entryFile struct {
+	Entry
+	Status uint8 `json:"status"`
+}
+
+const recordVersion = 1
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// encode gives version, JSON, CRC-32C. The checksum covers the key too, so that
+// a value under a wrong key does not pass.
+func (r *record) encode() ([]byte, error) {
+	body, err := json.Marshal(recordFile{entryFile{r.Entry, uint8(r.Status)}, r.Sealed, r.KeyID})
+	if err != nil {
+		return nil, err
+	}
+	value := append([]byte{recordVersion}, body...)
+	return binary.LittleEndian.AppendUint32(value, checksum(r.ID, value)), nil
+}
+
+func decode(id ID, value []byte) (*record, error) {
+	if len(value) < 6 {
+		return nil, fmt.Errorf("entry %d: %w: record too short", id, ErrDamaged)
+	}
+	body, sum := value[:len(value)-4], binary.LittleEndian.Uint32(value[len(value)-4:])
+	if checksum(id, body) != sum {
+		return nil, fmt.Errorf("entry %d: %w: checksum does not fit", id, ErrDamaged)
+	}
+	if body[0] != recordVersion {
+		return nil, fmt.Errorf("entry %d: %w: record version %d, this program knows %d", id, ErrNewer, body[0], recordVersion)
+	}
+	var f recordFile
+	if err := json.Unmarshal(body[1:], &f); err != nil {
+		return nil, fmt.Errorf("entry %d: %w: record cannot be read", id, ErrDamaged)
+	}
+	r := &record{f.Entry.Entry, f.Sealed, f.KeyID}
+	r.Status = Status(f.Entry.Status)
+	if r.ID != id || statusNames[r.Status] == "" {
+		return nil, fmt.Errorf("entry %d: %w: record contradicts itself", id, ErrDamaged)
+	}
+	return r, nil
+}
+
+func checksum(id ID, body []byte) uint32 {
+	return crc32.Update(crc32.Checksum(key(id), castagnoli), castagnoli, body)
+}
+
+// key is the id as the store sorts it: eight bytes, big-endian.
+func key(id ID) []byte { return binary.BigEndian.AppendUint64(nil, uint64(id)) }

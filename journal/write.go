@@ -1,0 +1,321 @@
+package journal
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// NextSTAN takes the next trace number of a lane: after 999999 comes 1, and a
+// number that an armed, owed or parked entry of the lane still uses is passed
+// over. It becomes durable with Begin; one that is never used leaves a gap.
+func (j *Journal) NextSTAN(lane Lane) (uint32, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err := j.usable(); err != nil {
+		return 0, err
+	}
+	last, known := j.stans[lane]
+	inUse := map[uint32]bool{}
+	err := j.view(func(tx *bolt.Tx) error {
+		if b := tx.Bucket(bucketLanes).Get([]byte(lane.String())); !known && len(b) == 4 {
+			last = binary.BigEndian.Uint32(b)
+		}
+		for _, index := range [][]byte{bucketOpen, bucketParked} {
+			c := tx.Bucket(index).Cursor()
+			for k, _ := c.First(); k != nil; k, _ = c.Next() {
+				rec, err := load(tx, ID(binary.BigEndian.Uint64(k)))
+				if err != nil {
+					return err
+				}
+				if rec.Lane == lane {
+					inUse[rec.STAN] = true
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("next trace number of lane %s: %w", lane, err)
+	}
+	for tries := 0; tries <= len(inUse); tries++ {
+		if last++; last > stanMax {
+			last = 1
+		}
+		if !inUse[last] {
+			j.stans[lane] = last
+			return last, nil
+		}
+	}
+	return 0, fmt.Errorf("%w: every trace number of lane %s is in use", ErrInvalid, lane)
+}
+
+// Begin records a request before it is sent and arms it (L1, L2). When it
+// returns nil the entry survives a power cut. Errors: ErrInvalid, ErrKey (an
+// image but no device key: it is never stored open), ErrPoisoned; after any
+// error nothing may be sent.
+func (j *Journal) Begin(d Draft) (ID, error) {
+	if err := d.validate(); err != nil {
+		return 0, fmt.Errorf("begin: %w", err)
+	}
+	if len(d.Image) > 0 && j.seal == nil {
+		return 0, fmt.Errorf("begin: %w: the reversal image cannot be sealed", ErrKey) // L11
+	}
+	var id ID
+	err := j.update(func(tx *bolt.Tx) error {
+		n, err := tx.Bucket(bucketEntries).NextSequence()
+		if err != nil {
+			return err
+		}
+		id = ID(n)
+		at := j.now()
+		rec := &record{Entry: Entry{
+			ID: id, Lane: d.Lane, STAN: d.STAN, Type: d.Type, MTI: d.MTI, Amount: d.Amount,
+			Last4: d.Last4, Status: Begun, BegunAt: at,
+		}}
+		rec.addStep(Step{Kind: StepBegin, At: at})
+		if len(d.Image) > 0 {
+			rec.Sealed, rec.KeyID = j.seal.seal(id, d.Image), j.seal.keyID
+		}
+		stan := binary.BigEndian.AppendUint32(nil, d.STAN)
+		if err := tx.Bucket(bucketLanes).Put([]byte(d.Lane.String()), stan); err != nil {
+			return err
+		}
+		return save(tx, rec)
+	})
+	if err != nil {
+		return 0, fmt.Errorf("begin: %w", err)
+	}
+	return id, nil
+}
+
+// Complete records that the sale stands (L3). Only when it has returned nil may
+// "approved" be shown. Begun → Completed.
+func (j *Journal) Complete(id ID, a Answer) error {
+	return j.step(id, Completed, Step{Kind: StepComplete, Note: a.Code}, a.apply)
+}
+
+// Decline records that the host said no. Begun → Declined.
+func (j *Journal) Decline(id ID, a Answer) error {
+	return j.step(id, Declined, Step{Kind: StepDecline, Note: a.Code}, a.apply)
+}
+
+// NotSent records that no byte of the request was handed to the network (L4).
+// Begun → NotSent.
+func (j *Journal) NotSent(id ID) error {
+	return j.step(id, NotSent, Step{Kind: StepNotSent}, nil)
+}
+
+// Owe records that a reversal is owed, why, and what the host said if it said
+// anything. The cause of the first Owe stays: every repeat of the reversal must
+// be the same message. Begun → Owed, Parked → Owed (try again).
+func (j *Journal) Owe(id ID, cause string, a Answer) error {
+	return j.step(id, Owed, Step{Kind: StepOwe, Note: cause}, func(r *record) error {
+		if err := text("cause", cause); err != nil {
+			return err
+		}
+		if r.Status == Owed {
+			return &MoveError{id, Owed, Owed} // Owed → Owed is Attempt's and Refuse's
+		}
+		if r.Cause == "" {
+			r.Cause = cause
+		}
+		r.Refusals, r.Parking = 0, ""
+		return a.apply(r)
+	})
+}
+
+// Attempt counts a reversal before it leaves and returns its number, from 1
+// (L6). Owed → Owed.
+func (j *Journal) Attempt(id ID) (int, error) {
+	n := 0
+	err := j.stepNoted(id, Owed, func(r *record) (Step, error) {
+		if r.Status != Owed { // an armed or parked entry is owed first, with its cause
+			return Step{}, &MoveError{id, r.Status, Owed}
+		}
+		r.Attempts++
+		n = r.Attempts
+		return Step{Kind: StepAttempt, N: n}, nil
+	})
+	return n, err
+}
+
+// Refuse records that the host answered a reversal and did not undo anything.
+// Owed → Owed.
+func (j *Journal) Refuse(id ID, code string) error {
+	return j.step(id, Owed, Step{Kind: StepRefuse, Note: code}, func(r *record) error {
+		if r.Status != Owed {
+			return &MoveError{id, r.Status, Owed}
+		}
+		r.Refusals++
+		r.LastCode = code
+		return text("code", code)
+	})
+}
+
+// Confirm records the host's own word that the reversal is done (L5). Owed →
+// Reversed, Parked → Reversed.
+func (j *Journal) Confirm(id ID, code string) error {
+	return j.step(id, Reversed, Step{Kind: StepConfirm, Note: code}, func(r *record) error {
+		r.LastCode = code
+		return text("code", code)
+	})
+}
+
+// Park records that the engine stops trying on its own, and why. The entry
+// stays listed until it is settled (L8). Owed → Parked.
+func (j *Journal) Park(id ID, why string) error {
+	return j.step(id, Parked, Step{Kind: StepPark, Note: why}, func(r *record) error {
+		r.Parking = why
+		return text("reason", why)
+	})
+}
+
+// Late keeps an answer that came after its time as evidence. It changes no
+// status (L7). Allowed for what is owed, parked or reversed.
+func (j *Journal) Late(id ID, a Answer) error {
+	return j.stepNoted(id, 0, func(r *record) (Step, error) {
+		if r.Status != Owed && r.Status != Parked && r.Status != Reversed {
+			return Step{}, fmt.Errorf("entry %d: %w: a late answer to an entry that is %s", id, ErrMove, r.Status)
+		}
+		return Step{Kind: StepLate, Note: a.Code}, a.validate()
+	})
+}
+
+// Image opens the sealed reversal image. Errors: ErrNoImage once the entry is
+// settled, ErrKey, ErrDamaged, ErrNoEntry.
+func (j *Journal) Image(id ID) ([]byte, error) {
+	var image []byte
+	err := j.view(func(tx *bolt.Tx) error {
+		rec, err := load(tx, id)
+		if err != nil {
+			return err
+		}
+		if len(rec.Sealed) == 0 {
+			return fmt.Errorf("entry %d: %w: it is %s", id, ErrNoImage, rec.Status)
+		}
+		if j.seal == nil {
+			return fmt.Errorf("entry %d: %w", id, ErrKey)
+		}
+		image, err = j.seal.open(id, rec.KeyID, rec.Sealed)
+		return err
+	})
+	return image, err
+}
+
+func (a Answer) apply(r *record) error {
+	if err := a.validate(); err != nil {
+		return err
+	}
+	if a != (Answer{}) {
+		r.Code, r.AuthCode, r.RRN, r.ApprovedMinor = a.Code, a.AuthCode, a.RRN, a.ApprovedMinor
+	}
+	return nil
+}
+
+// step moves an entry to a status; apply changes its other facts first.
+func (j *Journal) step(id ID, to Status, s Step, apply func(*record) error) error {
+	return j.stepNoted(id, to, func(r *record) (Step, error) {
+		if apply == nil {
+			return s, nil
+		}
+		return s, apply(r)
+	})
+}
+
+// stepNoted is the one way in which an entry changes. A status of 0 means that
+// the step is no move.
+func (j *Journal) stepNoted(id ID, to Status, apply func(*record) (Step, error)) error {
+	return j.update(func(tx *bolt.Tx) error {
+		rec, err := load(tx, id)
+		if err != nil {
+			return err
+		}
+		if to != 0 && !rec.Status.CanMove(to) {
+			return &MoveError{id, rec.Status, to}
+		}
+		s, err := apply(rec)
+		if err != nil {
+			return err
+		}
+		if to != 0 {
+			rec.Status = to
+		}
+		s.At = j.now()
+		rec.addStep(s)
+		return save(tx, rec)
+	})
+}
+
+// save writes an entry and its place in the indexes. An entry that is settled
+// needs no reversal any more: its image goes in the same commit (L11).
+func save(tx *bolt.Tx, rec *record) error {
+	open, parked := rec.Status == Begun || rec.Status == Owed, rec.Status == Parked
+	if !open && !parked {
+		rec.Sealed, rec.KeyID = nil, ""
+	}
+	value, err := rec.encode()
+	if err != nil {
+		return err
+	}
+	if err := tx.Bucket(bucketEntries).Put(key(rec.ID), value); err != nil {
+		return err
+	}
+	for _, index := range []struct {
+		name []byte
+		in   bool
+	}{{bucketOpen, open}, {bucketParked, parked}} {
+		b := tx.Bucket(index.name)
+		if !index.in {
+			err = b.Delete(key(rec.ID))
+		} else if b.Get(key(rec.ID)) == nil {
+			err = b.Put(key(rec.ID), []byte{})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// update runs one step in one commit. An error of the step itself changes
+// nothing. An error of the commit leaves the outcome unknown: going on over the
+// same file could lose acknowledged steps, so the journal stops (L13).
+func (j *Journal) update(do func(*bolt.Tx) error) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err := j.usable(); err != nil {
+		return err
+	}
+	var committing bool
+	err := contained(func() error {
+		tx, err := j.db.Begin(true)
+		if err != nil {
+			return err
+		}
+		defer func() {
+			if !committing {
+				_ = tx.Rollback()
+			}
+		}()
+		if err := do(tx); err != nil {
+			return err
+		}
+		committing = true
+		return j.commit(tx)
+	})
+	if err != nil && committing {
+		j.failed = fmt.Errorf("%w: %w", ErrPoisoned, err)
+		return j.failed
+	}
+	return err
+}
+
+// usable says why no step can be taken. The caller holds mu.
+func (j *Journal) usable() error {
+	if j.closed {
+		return ErrClosed
+	}
+	return j.failed
+}
