@@ -110,6 +110,20 @@ func (i Image) MarshalText() ([]byte, error) { return []byte(i.String()), nil }
 // LogValue hides the content for log/slog.
 func (i Image) LogValue() slog.Value { return slog.StringValue(i.String()) }
 
+// Request returns what is left of the request, enough to match a late answer
+// to it.
+func (i Image) Request() *Message {
+	m := NewMessage("")
+	if i.body == nil {
+		return m
+	}
+	m.SetMTI(i.body.mti)
+	for de, v := range i.body.fields {
+		m.Set(de, v)
+	}
+	return m
+}
+
 // Reversal says what of an image's reversal is not in the image.
 type Reversal struct {
 	Attempt  int    // 1 goes with the reversal MTI, later ones with the repeat MTI (L6)
@@ -131,12 +145,10 @@ func (p *Profile) BuildReversal(img Image, r Reversal) (*Message, error) {
 	if !ok || r.Attempt < 1 {
 		return nil, fmt.Errorf("%w: a reversal needs an attempt from 1 and a known cause", ErrInvalid)
 	}
-	m := NewMessage(p.data.Reversal.MTI)
+	m := img.Request()
+	m.SetMTI(p.data.Reversal.MTI)
 	if r.Attempt > 1 {
 		m.SetMTI(p.data.Reversal.Repeat)
-	}
-	for de, v := range img.body.fields {
-		m.Set(de, v)
 	}
 	original, err := img.original()
 	if err != nil {

@@ -1,0 +1,176 @@
+package reversal
+
+import (
+	"fmt"
+	"time"
+
+	"uncharge/iso"
+	"uncharge/journal"
+)
+
+// This file decides and does nothing else: no I/O, no clock, no chance, no
+// goroutine. It takes values and returns what to do next.
+
+// Doubt is all that a decision about one entry depends on.
+type Doubt struct {
+	Status    journal.Status
+	Attempts  int           // reversals counted so far, over all restarts
+	Refusals  int           // of them answered with a refusal
+	Tries     int           // attempts since the last trigger
+	SinceTry  time.Duration // since the last of them; means nothing when Tries is 0
+	SinceSent time.Duration // since the original left, or since it was found after a restart
+	NotFound  bool          // the last answer was "original not found", too early to count
+}
+
+// Action is what to do with an entry.
+type Action uint8
+
+// The actions.
+const (
+	Nothing Action = iota // it is not owed
+	Send                  // send the reversal now
+	Wait                  // not before Decision.Wait has passed
+	Park                  // stop trying; a person must look
+)
+
+var actionNames = []string{"nothing", "send", "wait", "park"}
+
+// String names the action.
+func (a Action) String() string { return actionNames[a] }
+
+// Decision is what to do next with one entry.
+type Decision struct {
+	Do      Action
+	Attempt int           // with Send: its number; 1 goes with the reversal MTI, later ones with the repeat MTI (L6)
+	Wait    time.Duration // with Wait
+	Why     string        // with Park
+}
+
+// Decide says what to do next with an entry. It never gives up by count of
+// attempts or by age (L8): only refusals, the host's own word, park an entry.
+func Decide(d Doubt, t iso.Timers) Decision {
+	switch {
+	case d.Status != journal.Owed: // L16 and L3: nothing but what is owed is ever reversed
+		return Decision{Do: Nothing}
+	case d.Refusals >= t.RefusalsMax:
+		return Decision{Do: Park, Why: fmt.Sprintf("refused %d times", d.Refusals)}
+	case d.NotFound && d.SinceSent < t.OvertakenWindow: // L10
+		return Decision{Do: Wait, Wait: t.OvertakenWindow - d.SinceSent}
+	case d.NotFound || d.Tries < t.Burst:
+		return Decision{Do: Send, Attempt: d.Attempts + 1}
+	}
+	if wait := backoff(d.Tries-t.Burst, t) - d.SinceTry; wait > 0 {
+		return Decision{Do: Wait, Wait: wait}
+	}
+	return Decision{Do: Send, Attempt: d.Attempts + 1}
+}
+
+// backoff doubles from the first wait to the longest.
+func backoff(n int, t iso.Timers) time.Duration {
+	wait := t.BackoffFirst
+	for ; n > 0 && wait < t.BackoffMax; n-- {
+		wait *= 2
+	}
+	return min(wait, t.BackoffMax)
+}
+
+// Heard is how an exchange ended.
+type Heard uint8
+
+// The ends of an exchange.
+const (
+	Lost    Heard = iota // the line dropped, or a write failed; first, so that what nobody filled in is a doubt
+	Unsent               // provably no byte left (L4)
+	Silent               // time was up
+	Dropped              // the caller gave up
+	Garbled              // something came that cannot be read
+	Replied              // a message that matches the request
+)
+
+// Reply is what an exchange brought.
+type Reply struct {
+	Heard    Heard
+	HasCode  bool // DE 39 is there
+	Code     iso.Code
+	AmountOK bool // the amount approved is known: DE 4 is there, or the whole was approved
+}
+
+// Outcome is what a request's reply means.
+type Outcome uint8
+
+// The outcomes.
+const (
+	InDoubt        Outcome = iota // reverse it
+	HostApproved                  // provisional until completed
+	HostDeclined                  // the customer is not charged
+	NothingWasSent                // the customer is not charged
+)
+
+// JudgeRequest says what the reply to a request means and, in doubt, why. Only
+// an answer that says so leaves the customer uncharged; everything else is in
+// doubt (L2, L4, L5).
+func JudgeRequest(r Reply) (Outcome, iso.Cause) {
+	switch r.Heard {
+	case Unsent:
+		return NothingWasSent, ""
+	case Silent:
+		return InDoubt, iso.NoAnswer
+	case Dropped:
+		return InDoubt, iso.Cancelled
+	case Garbled:
+		return InDoubt, iso.Undecodable
+	case Replied:
+		return judgeCode(r)
+	}
+	return InDoubt, iso.LineLost
+}
+
+func judgeCode(r Reply) (Outcome, iso.Cause) {
+	if !r.HasCode { // L5
+		return InDoubt, iso.UnknownCode
+	}
+	switch {
+	case r.Code.Request == iso.Approve, r.Code.Request == iso.Partial && r.AmountOK:
+		return HostApproved, ""
+	case r.Code.Request == iso.Decline:
+		return HostDeclined, ""
+	}
+	return InDoubt, iso.UnknownCode
+}
+
+// Verdict is what a reversal's reply means.
+type Verdict uint8
+
+// The verdicts.
+const (
+	NotYet    Verdict = iota // nothing was heard, or the host could not do it now
+	Confirmed                // the host has undone it, or never had it
+	Refused                  // the host answered and did not undo it; counted
+	TooEarly                 // "not found" inside the window: ask again after it (L10)
+)
+
+// Judge says what the reply to a reversal means. Only the host's own word
+// confirms: an answer that matches and whose code the profile lists as final
+// (L5). An answer that says nothing (no code, unreadable) is counted as a
+// refusal, so that a host which can only answer so does not hold up the lane for
+// ever.
+func Judge(r Reply, sinceSent time.Duration, t iso.Timers) Verdict {
+	switch {
+	case r.Heard == Garbled, r.Heard == Replied && !r.HasCode:
+		return Refused
+	case r.Heard != Replied:
+		return NotYet
+	}
+	switch r.Code.Reversal {
+	case iso.Confirm:
+		return Confirmed
+	case iso.NotFound:
+		if sinceSent < t.OvertakenWindow {
+			return TooEarly
+		}
+		return Confirmed
+	case iso.Retry:
+		return NotYet
+	}
+	return Refused
+}

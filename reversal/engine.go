@@ -1,0 +1,299 @@
+package reversal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"uncharge/iso"
+	"uncharge/journal"
+)
+
+// Options make an engine. Journal, Profile and Exchanger must be given.
+type Options struct {
+	Journal   *journal.Journal
+	Profile   *iso.Profile
+	Exchanger Exchanger
+	Timers    *iso.Timers // nil means the profile's
+	// Observe is called for every event, in order, one at a time; it must not
+	// call the engine and should return soon.
+	Observe func(Event)
+}
+
+// Engine runs transactions through the journal and reverses what is owed.
+type Engine struct {
+	journal   *journal.Journal
+	profile   *iso.Profile
+	exchanger Exchanger
+	timers    iso.Timers
+	observe   func(Event)
+	observing sync.Mutex
+
+	lanes   laneLocks
+	wake    chan struct{} // tells Run that something may be owed
+	running atomic.Bool
+
+	mu   sync.Mutex // guards what follows
+	live map[journal.ID]provisional
+	seen map[journal.ID]*trail
+}
+
+// provisional is an approved sale that waits for Complete.
+type provisional struct {
+	since  time.Time
+	answer journal.Answer
+}
+
+// trail is what the engine remembers of one entry until it is settled. It is not
+// durable and need not be: after a restart everything is found again and tried
+// at once.
+type trail struct {
+	sent     time.Time // when the original left, or when it was found after a restart
+	tries    int       // attempts since the last trigger
+	lastTry  time.Time
+	notFound bool
+}
+
+// New makes an engine. It neither reads the journal nor sends anything.
+func New(o Options) (*Engine, error) {
+	if o.Journal == nil || o.Profile == nil || o.Exchanger == nil {
+		return nil, errors.New("engine: a journal, a profile and an exchanger must be given")
+	}
+	t := o.Profile.Timers()
+	if o.Timers != nil {
+		t = *o.Timers
+	}
+	return &Engine{
+		journal: o.Journal, profile: o.Profile, exchanger: o.Exchanger, timers: t, observe: o.Observe,
+		wake: make(chan struct{}, 1), live: map[journal.ID]provisional{}, seen: map[journal.ID]*trail{},
+	}, nil
+}
+
+// Send runs one transaction: it settles what the lane owes, records the request,
+// sends it and says what became of it (see the package comment for the errors).
+// The engine sets r.STAN, and r.At when it is zero.
+//
+// A sale of the same lane that was approved earlier and neither completed nor
+// reversed is taken for forgotten: it is reversed first (L2).
+//
+// When ctx ends while the answer is awaited the transaction has failed and is
+// reversed. Waits are bounded by the profile's timers in any case.
+func (e *Engine) Send(ctx context.Context, r iso.Request) (*Sale, error) {
+	if r.At.IsZero() {
+		r.At = time.Now()
+	}
+	if err := e.check(r); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
+	}
+	lane := journal.Lane{Terminal: r.Acceptor.Terminal, Merchant: r.Acceptor.Merchant}
+	unlock, err := e.lanes.lock(ctx, lane)
+	if err != nil {
+		return nil, fmt.Errorf("%w: terminal %s is busy: %w", ErrNotSent, lane.Terminal, err)
+	}
+	defer unlock()
+	if err := e.settle(ctx, lane); err != nil {
+		return nil, err
+	}
+	tx, err := e.record(lane, r)
+	if err != nil {
+		// L1: what cannot be recorded is not sent.
+		return nil, fmt.Errorf("%w, because it could not be recorded: %w", ErrNotSent, err)
+	}
+	e.emit(Event{Kind: EventArmed, ID: tx.id, Lane: lane, STAN: tx.stan})
+	e.follow(tx.id, func(*trail) {}) // the time of sending, for L10
+	reply, answer, why := e.exchange(ctx, lane, tx.message, tx.packed, nil)
+	return e.conclude(tx, r, reply, answer, why)
+}
+
+// check refuses what could not be sent before anything is recorded. The trace
+// number is not known yet; any will do.
+func (e *Engine) check(r iso.Request) error {
+	if !e.profile.Reversible(r.Type) { // L16: only what can be reversed is run
+		return fmt.Errorf("%w: profile %s does not reverse %q", iso.ErrInvalid, e.profile.Name(), r.Type)
+	}
+	r.STAN = 1
+	m, err := e.profile.Build(r)
+	if err != nil {
+		return err
+	}
+	_, err = e.profile.Pack(m)
+	return err
+}
+
+// recorded is a request whose entry is durable.
+type recorded struct {
+	id      journal.ID
+	lane    journal.Lane
+	stan    uint32
+	message *iso.Message
+	packed  []byte
+}
+
+// record builds the request and writes its entry. When it returns nil the entry
+// would survive a power cut, and only then may a byte leave (L1).
+func (e *Engine) record(lane journal.Lane, r iso.Request) (tx recorded, err error) {
+	tx.lane = lane
+	if tx.stan, err = e.journal.NextSTAN(lane); err != nil {
+		return tx, err
+	}
+	r.STAN = iso.STAN(tx.stan)
+	if tx.message, err = e.profile.Build(r); err != nil {
+		return tx, err
+	}
+	if tx.packed, err = e.profile.Pack(tx.message); err != nil {
+		return tx, err
+	}
+	image, err := e.profile.ImageOf(tx.message)
+	if err != nil {
+		return tx, err
+	}
+	kept, err := image.Bytes()
+	if err != nil {
+		return tx, err
+	}
+	tx.id, err = e.journal.Begin(journal.Draft{
+		Lane: lane, STAN: tx.stan, Type: string(r.Type), MTI: string(tx.message.MTI()),
+		Amount: journal.Money{Minor: int64(r.Amount), Currency: r.Currency.Alpha, Exponent: r.Currency.Exponent},
+		Last4:  r.PAN.Last4(), Image: kept,
+	})
+	return tx, err
+}
+
+// conclude acts on what the reply means. Declined and not sent are durable
+// before the caller hears them (L3); in doubt nothing need be written, because
+// the entry is armed already, but the cause is, so that it is the same in every
+// repeat of the reversal.
+func (e *Engine) conclude(tx recorded, r iso.Request, reply Reply, answer journal.Answer, why error) (*Sale, error) {
+	outcome, cause := JudgeRequest(reply)
+	switch outcome {
+	case HostApproved:
+		e.mu.Lock()
+		e.live[tx.id] = provisional{time.Now(), answer}
+		e.mu.Unlock()
+		e.emit(Event{Kind: EventApproved, ID: tx.id, Lane: tx.lane, STAN: tx.stan, Code: answer.Code})
+		return newSale(e, tx, r, reply.Code, answer), nil
+	case HostDeclined:
+		if err := e.journal.Decline(tx.id, answer); err != nil {
+			return nil, e.failed(tx, iso.NotRecorded, answer, err)
+		}
+		e.forget(tx.id)
+		e.emit(Event{Kind: EventDeclined, ID: tx.id, Lane: tx.lane, STAN: tx.stan, Code: answer.Code})
+		return nil, &DeclinedError{ID: tx.id, Code: reply.Code.Code, Name: reply.Code.Name}
+	case NothingWasSent:
+		if err := e.journal.NotSent(tx.id); err != nil {
+			return nil, e.failed(tx, iso.NotRecorded, answer, err)
+		}
+		e.forget(tx.id)
+		e.emit(Event{Kind: EventNotSent, ID: tx.id, Lane: tx.lane, STAN: tx.stan})
+		return nil, why
+	}
+	return nil, e.failed(tx, cause, answer, why)
+}
+
+// failed records the cause of a doubt and wakes the reversal. The entry is armed
+// whether that write succeeds or not (L2).
+func (e *Engine) failed(tx recorded, cause iso.Cause, answer journal.Answer, why error) error {
+	if err := e.owe(tx.id, tx.lane, cause, answer); err != nil {
+		why = errors.Join(why, err)
+	}
+	return &FailedError{ID: tx.id, Cause: cause, Err: why}
+}
+
+func (e *Engine) owe(id journal.ID, lane journal.Lane, cause iso.Cause, answer journal.Answer) error {
+	e.mu.Lock()
+	delete(e.live, id)
+	e.mu.Unlock()
+	if err := e.journal.Owe(id, string(cause), answer); err != nil {
+		return err
+	}
+	e.emit(Event{Kind: EventOwed, ID: id, Lane: lane, Cause: cause})
+	e.Wake()
+	return nil
+}
+
+// Wake tells Run that something may be owed, or that the network is back: what
+// is owed is tried at once.
+func (e *Engine) Wake() {
+	select {
+	case e.wake <- struct{}{}:
+	default: // it is awake already
+	}
+}
+
+// follow lets do look at and change what is remembered of an entry.
+func (e *Engine) follow(id journal.ID, do func(*trail)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	t, ok := e.seen[id]
+	if !ok {
+		t = &trail{sent: time.Now()}
+		e.seen[id] = t
+	}
+	do(t)
+}
+
+func (e *Engine) forget(id journal.ID) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.seen, id)
+	delete(e.live, id)
+}
+
+// exchangeGrace is added to the answer's time to bound a whole exchange, dialling
+// and writing included, whatever the Exchanger does.
+const exchangeGrace = 30 * time.Second
+
+// exchange sends one message and says how it ended. late is asked about every
+// message that does not match.
+func (e *Engine) exchange(ctx context.Context, lane journal.Lane, request *iso.Message, packed []byte, late func(*iso.Message) bool) (Reply, journal.Answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.timers.AnswerWithin+exchangeGrace)
+	defer cancel()
+	var reply Reply
+	var answer journal.Answer
+	err := e.exchanger.Exchange(ctx, lane, packed, func(raw []byte) bool {
+		m, err := e.profile.Unpack(raw)
+		if err != nil {
+			reply = Reply{Heard: Garbled}
+			return true
+		}
+		if err := e.profile.Match(request, m); err != nil { // L5
+			if late == nil || !late(m) {
+				e.emit(Event{Kind: EventStray, Lane: lane, Note: err.Error()})
+			}
+			return false
+		}
+		reply, answer = e.read(request, m)
+		return true
+	})
+	switch {
+	case err == nil:
+		return reply, answer, nil
+	case errors.Is(err, ErrNotSent):
+		return Reply{Heard: Unsent}, answer, err
+	case errors.Is(err, context.Canceled):
+		return Reply{Heard: Dropped}, answer, err
+	case errors.Is(err, ErrNoAnswer), errors.Is(err, context.DeadlineExceeded):
+		return Reply{Heard: Silent}, answer, err
+	}
+	return Reply{Heard: Lost}, answer, err
+}
+
+// read takes the facts out of an answer that matched.
+func (e *Engine) read(request, m *iso.Message) (Reply, journal.Answer) {
+	code, hasCode := m.Field(39)
+	auth, _ := m.Field(38)
+	rrn, _ := m.Field(37)
+	reply := Reply{Heard: Replied, HasCode: hasCode && code != "", Code: e.profile.Code(code)}
+	answer := journal.Answer{Code: code, AuthCode: auth, RRN: rrn}
+	if reply.Code.Request == iso.Partial {
+		approved, there := m.Field(4)
+		asked, _ := request.Field(4)
+		if amount, err := iso.ParseDE4(approved); there && err == nil && amount > 0 && approved <= asked {
+			reply.AmountOK, answer.ApprovedMinor = true, int64(amount)
+		}
+	}
+	return reply, answer
+}
