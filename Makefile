@@ -1,0 +1,39 @@
+# The two commands of the README are `make demo` and `make test`; both need Go
+# and make only.
+
+GO ?= go
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+TARGETS = linux/amd64 linux/arm64 linux/arm/6 linux/arm/7 linux/386 linux/mipsle linux/riscv64
+
+.PHONY: build demo test race vet fmt staticcheck cross clean
+
+build: ## the three commands, static, in bin/
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/...
+
+demo: build ## four sales, three of them in trouble, and the oracle's verdict
+	$(GO) run ./demo -bin bin
+
+test: ## every test
+	$(GO) test ./...
+
+race: ## every test under the race detector (needs a C compiler)
+	CGO_ENABLED=1 $(GO) test -race ./...
+
+fmt: ## fails when a file is not formatted
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "run gofmt -w on these files" >&2; exit 1; }
+
+vet:
+	$(GO) vet ./...
+
+staticcheck:
+	$(GO) run $(STATICCHECK) ./...
+
+cross: ## everything builds for every machine it is meant for
+	@for t in $(TARGETS); do \
+	  set -- $$(echo $$t | tr / ' '); \
+	  echo "build $$t"; \
+	  CGO_ENABLED=0 GOOS=$$1 GOARCH=$$2 GOARM=$$3 $(GO) build -o /dev/null ./... || exit 1; \
+	done
+
+clean:
+	rm -rf bin dist

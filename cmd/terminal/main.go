@@ -1,0 +1,145 @@
+// Command terminal is the reference firmware: it runs sales through the engine
+// against a host. The demo, the soak and the kill tests use it; it is for test
+// cards only.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"regexp"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"uncharge/iso"
+	"uncharge/journal"
+	"uncharge/reversal"
+)
+
+// Exit codes. Each result of a sale has its own, so that a script can tell them
+// apart.
+const (
+	exitOK       = 0
+	exitError    = 1
+	exitUsage    = 2
+	exitDamaged  = 4  // the journal is damaged or not a journal
+	exitBusy     = 5  // another process holds the journal
+	exitFailed   = 10 // failed, reversal armed or sent
+	exitDeclined = 11
+	exitNotSent  = 12
+	exitOwed     = 13 // refused: a reversal is owed first
+	exitUnknown  = 14 // a write failed: the outcome is not known
+)
+
+const exitHelp = `Exit codes:
+  0   approved and completed (sale); nothing owed (run); all went well (soak)
+  1   error              2   wrong use of the command
+  4   journal damaged    5   journal in use by another process
+  10  failed; the reversal is armed or was sent
+  11  declined           12  not sent: nobody is charged, safe to try again
+  13  refused: an earlier reversal must reach the host first
+  14  a write to the journal failed: the outcome is not known`
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run is the whole command but for the process: it returns the exit code.
+func run(args []string, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	var told toldError
+	if err != nil && !errors.As(err, &told) {
+		_, _ = fmt.Fprintf(stderr, "terminal: %s\n", oneLine(err))
+	}
+	return exitCode(err)
+}
+
+func newRoot() *cobra.Command {
+	f := &flags{}
+	root := &cobra.Command{
+		Use:   "terminal",
+		Short: "Reference firmware: run card sales so that no failed one stays charged",
+		Long: "terminal runs card sales through the journal and the reversal engine.\n" +
+			"It is for test cards only: a PAN on a command line is seen by every user of the machine.\n\n" + exitHelp,
+		Example: `  terminal sale --host 127.0.0.1:8583 --journal ./j --amount 12.50 --pan 4111111111111111
+  terminal run --host 127.0.0.1:8583 --journal ./j --until-quiet
+  terminal soak --host 127.0.0.1:8583 --journal ./j -n 100`,
+		SilenceUsage: true, SilenceErrors: true,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			return usage(errors.New("which command? sale, run or soak; --help tells more"))
+		},
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
+	f.register(root.PersistentFlags())
+	root.AddCommand(newSaleCommand(f), newRunCommand(f), newSoakCommand(f))
+	for _, c := range root.Commands() {
+		c.Args = usageArgs
+	}
+	root.Args = usageArgs
+	return root
+}
+
+// usageArgs refuses arguments: everything is a flag.
+func usageArgs(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		// The argument is not shown: it may be a PAN that lost its flag (L11).
+		return usage(errors.New("an argument that is neither a command nor a flag; commands are sale, run and soak"))
+	}
+	return nil
+}
+
+// usageError is a wrong use of the command.
+type usageError struct{ err error }
+
+func (e usageError) Error() string { return e.err.Error() }
+func (e usageError) Unwrap() error { return e.err }
+
+func usage(err error) error { return usageError{err} }
+
+func exitCode(err error) int {
+	var wrong usageError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &wrong):
+		return exitUsage
+	case errors.Is(err, reversal.ErrDeclined):
+		return exitDeclined
+	case errors.Is(err, reversal.ErrFailed):
+		return exitFailed
+	case errors.Is(err, reversal.ErrReversalOwed):
+		return exitOwed
+	case errors.Is(err, journal.ErrBusy):
+		return exitBusy
+	case errors.Is(err, journal.ErrDamaged), errors.Is(err, journal.ErrForeign), errors.Is(err, journal.ErrNewer):
+		return exitDamaged
+	case errors.Is(err, iso.ErrInvalid), errors.Is(err, iso.ErrUnknownProfile):
+		return exitUsage
+	case errors.Is(err, reversal.ErrNotSent):
+		return exitNotSent
+	case errors.Is(err, journal.ErrPoisoned):
+		return exitUnknown
+	}
+	return exitError
+}
+
+// cardLike is a run of digits that may be a card number.
+var cardLike = regexp.MustCompile(`[0-9]{12,}`)
+
+// oneLine joins what errors.Join put on lines of their own, and hides what a
+// flag parser may have repeated of a mistyped card number (L11).
+func oneLine(err error) string {
+	return cardLike.ReplaceAllString(strings.ReplaceAll(err.Error(), "\n", "; "), "<digits>")
+}

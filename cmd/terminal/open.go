@@ -1,0 +1,199 @@
+package main
+
+import (
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/pflag"
+
+	"uncharge/iso"
+	"uncharge/journal"
+	"uncharge/reversal"
+)
+
+// flags are those that every command has.
+type flags struct {
+	host, profile, journalDir, keyFile string
+	terminal, merchant, currency       string
+	tlsCA, logLevel, haltAt            string
+	answerWithin, overtaken, lockWait  time.Duration
+}
+
+func (f *flags) register(set *pflag.FlagSet) {
+	set.StringVar(&f.host, "host", "127.0.0.1:8583", "host to send to, `ADDRESS:PORT`")
+	set.StringVar(&f.profile, "profile", "iso87-ascii", "how the host speaks; one of "+strings.Join(iso.ProfileNames(), ", "))
+	set.StringVar(&f.journalDir, "journal", "journal", "journal `DIR`, made if it is not there")
+	set.StringVar(&f.keyFile, "key", "", "device key `FILE`, made with a new journal (default: the journal's name with .key)")
+	set.StringVar(&f.terminal, "tid", "TERM0001", "terminal id (DE 41)")
+	set.StringVar(&f.merchant, "mid", "MERCHANT0000001", "merchant id (DE 42)")
+	set.StringVar(&f.currency, "currency", "USD", "ISO 4217 currency")
+	set.StringVar(&f.tlsCA, "tls-ca", "", "use TLS and trust the certificates in this PEM `FILE`")
+	set.StringVar(&f.logLevel, "log-level", "warn", "log to standard error from this level: debug, info, warn, error")
+	set.DurationVar(&f.answerWithin, "answer-within", 0, "how long to wait for an answer (default: the profile's)")
+	set.DurationVar(&f.overtaken, "overtaken-window", 0, "how soon after a sale \"original not found\" may mean that the reversal overtook it (default: the profile's)")
+	set.DurationVar(&f.lockWait, "lock-wait", journal.LockWaitDefault, "how long to wait for another process to let go of the journal")
+	set.StringVar(&f.haltAt, "halt-at", "", "for tests: stop for ever at `STEP`, to be killed there: "+strings.Join(haltSteps, ", "))
+}
+
+// device is an opened terminal.
+type device struct {
+	journal  *journal.Journal
+	profile  *iso.Profile
+	engine   *reversal.Engine
+	currency iso.Currency
+	halt     halter
+}
+
+// open opens everything in the order in which it can be refused: what is wrong
+// with the flags is said before anything is made on disk.
+func (f *flags) open(stderr io.Writer) (*device, error) {
+	level, err := zerolog.ParseLevel(f.logLevel)
+	if err != nil || f.logLevel == "" {
+		return nil, usage(fmt.Errorf("--log-level: %q is not a level; use debug, info, warn or error", f.logLevel))
+	}
+	d := &device{halt: halter{f.haltAt, stderr}}
+	if err := d.halt.check(); err != nil {
+		return nil, err
+	}
+	if d.profile, err = iso.LoadProfile(f.profile); err != nil {
+		return nil, fmt.Errorf("--profile: %w", err)
+	}
+	if d.currency, err = iso.LookupCurrency(f.currency); err != nil {
+		return nil, fmt.Errorf("--currency: %w", err)
+	}
+	timers := d.profile.Timers()
+	if f.answerWithin > 0 {
+		timers.AnswerWithin = f.answerWithin
+	}
+	if f.overtaken > 0 {
+		timers.OvertakenWindow = f.overtaken
+	}
+	link, err := f.link(d.profile, timers, d.halt)
+	if err != nil {
+		return nil, err
+	}
+	key, err := f.deviceKey()
+	if err != nil {
+		return nil, err
+	}
+	d.journal, err = journal.Open(journal.Options{Dir: f.journalDir, DeviceKey: key, LockWait: f.lockWait})
+	if err != nil {
+		return nil, err
+	}
+	log := zerolog.New(zerolog.ConsoleWriter{Out: stderr, NoColor: true, TimeFormat: time.TimeOnly}).Level(level).With().Timestamp().Logger()
+	d.engine, err = reversal.New(reversal.Options{
+		Journal: d.journal, Profile: d.profile, Exchanger: haltingExchanger{link, d.profile, d.halt},
+		Timers: &timers, Observe: func(e reversal.Event) { logEvent(log, e) },
+	})
+	if err != nil {
+		_ = d.journal.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+func (d *device) close() { _ = d.journal.Close() }
+
+func (f *flags) acceptor() iso.Acceptor {
+	return iso.Acceptor{Terminal: f.terminal, Merchant: f.merchant}
+}
+
+func (f *flags) link(p *iso.Profile, t iso.Timers, h halter) (*reversal.Link, error) {
+	o := reversal.LinkOptions{Address: f.host, Profile: p, AnswerWithin: t.AnswerWithin, Dial: h.dial}
+	if f.tlsCA != "" {
+		pem, err := os.ReadFile(f.tlsCA)
+		if err != nil {
+			return nil, usage(fmt.Errorf("--tls-ca: %w", err))
+		}
+		o.TLS = &tls.Config{RootCAs: x509.NewCertPool(), MinVersion: tls.VersionTLS12}
+		if !o.TLS.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, usage(fmt.Errorf("--tls-ca: %s has no certificate in PEM form", f.tlsCA))
+		}
+	}
+	link, err := reversal.NewLink(o)
+	if err != nil {
+		return nil, usage(fmt.Errorf("--host: %w", err))
+	}
+	return link, nil
+}
+
+// deviceKey reads the key that seals card data. A new key is made only together
+// with a new journal: beside an old one it would open nothing of it.
+func (f *flags) deviceKey() ([]byte, error) {
+	path := f.keyFile
+	if path == "" {
+		path = filepath.Clean(f.journalDir) + ".key"
+	}
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(filepath.Join(f.journalDir, "journal.db")); err == nil {
+			return nil, fmt.Errorf("%w: %s is not there, but the journal is; put the key back or name it with --key (nothing was changed)", journal.ErrKey, path)
+		}
+		return makeKey(path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("device key: %w", err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("%w: %s can be read by others; run: chmod 600 %s", journal.ErrKey, path, path)
+	}
+	key, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil || len(key) != journal.KeyBytes {
+		return nil, fmt.Errorf("%w: %s must hold %d hex digits", journal.ErrKey, path, 2*journal.KeyBytes)
+	}
+	return key, nil
+}
+
+// makeKey writes a new key and syncs it before anything is sealed under it.
+func makeKey(path string) ([]byte, error) {
+	key := make([]byte, journal.KeyBytes)
+	if _, err := rand.Read(key); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("device key: %w", err)
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("device key: %w", err)
+	}
+	_, err = file.WriteString(hex.EncodeToString(key) + "\n")
+	dir, dirErr := os.Open(filepath.Dir(path))
+	err = errors.Join(err, file.Sync(), file.Close(), dirErr)
+	if err == nil {
+		err = errors.Join(dir.Sync(), dir.Close())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("device key: %w", err)
+	}
+	return key, nil
+}
+
+// logEvent writes one event as a structured line. Events hold no card data.
+func logEvent(log zerolog.Logger, e reversal.Event) {
+	level := zerolog.InfoLevel
+	if e.Kind == reversal.EventParked || e.Kind == reversal.EventRefused {
+		level = zerolog.WarnLevel
+	}
+	line := log.WithLevel(level).Uint64("entry", uint64(e.ID)).Str("terminal", e.Lane.Terminal)
+	if e.Attempt > 0 {
+		line = line.Int("attempt", e.Attempt)
+	}
+	for _, part := range [][2]string{{"code", e.Code}, {"cause", string(e.Cause)}, {"note", e.Note}} {
+		if part[1] != "" {
+			line = line.Str(part[0], part[1])
+		}
+	}
+	line.Msg(string(e.Kind))
+}

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"uncharge/reversal"
+)
+
+func newRunCommand(f *flags) *cobra.Command {
+	var untilQuiet bool
+	var within time.Duration
+	c := &cobra.Command{
+		Use:   "run",
+		Short: "Reverse what is owed, and go on until stopped",
+		Long: "run reverses what a crash left armed and whatever else is owed, until it is stopped\n" +
+			"(SIGINT, SIGTERM) or, with --until-quiet, until nothing is owed.\n\n" + exitHelp,
+		Example: "  terminal run --host 127.0.0.1:8583 --journal ./j --until-quiet --within 30s",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return serve(cmd.Context(), f, untilQuiet, within, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	c.Flags().BoolVar(&untilQuiet, "until-quiet", false, "end as soon as nothing is owed")
+	c.Flags().DurationVar(&within, "within", 0, "with --until-quiet: give up after this long and exit 13 (0: never)")
+	return c
+}
+
+func serve(ctx context.Context, f *flags, untilQuiet bool, within time.Duration, stdout, stderr io.Writer) error {
+	if within > 0 && !untilQuiet {
+		return usage(errors.New("--within needs --until-quiet"))
+	}
+	d, err := f.open(stderr)
+	if err != nil {
+		return err
+	}
+	defer d.close()
+	armed, err := d.journal.Armed()
+	owed, err2 := d.journal.Owed()
+	if err := errors.Join(err, err2); err != nil {
+		return err
+	}
+	open := append(owed, armed...)
+	_, _ = fmt.Fprintf(stdout, "terminal: %d to reverse\n", len(open))
+	if !untilQuiet {
+		return d.engine.Run(ctx)
+	}
+	if within > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, within)
+		defer cancel()
+	}
+	err = d.engine.Drain(ctx)
+	if err != nil && !errors.Is(err, reversal.ErrReversalOwed) {
+		return err
+	}
+	if err != nil {
+		err = toldError{err}
+	}
+	for _, e := range open {
+		if now, err := d.journal.Entry(e.ID); err == nil {
+			tellReversal(stdout, now)
+		}
+	}
+	return err
+}
