@@ -91,9 +91,13 @@ func ParseAmount(s string, c Currency) (Amount, error) {
 
 // Format prints an amount in major units: 1250 and USD give "12.50 USD".
 func (c Currency) Format(a Amount) string {
+	sign := ""
+	if a < 0 {
+		sign, a = "-", -a
+	}
 	s := fmt.Sprintf("%0*d", c.Exponent+1, int64(a))
 	if c.Exponent > 0 {
 		s = s[:len(s)-c.Exponent] + "." + s[len(s)-c.Exponent:]
 	}
-	return s + " " + c.Alpha
+	return sign + s + " " + c.Alpha
 }

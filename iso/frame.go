@@ -25,8 +25,8 @@ func (p *Profile) WriteFrame(w io.Writer, packed []byte) error {
 // ReadFrame reads one frame and returns the packed message in it. The length is
 // checked before anything is allocated. It returns io.EOF when the stream ended
 // before the first byte, and an error wrapping ErrFrame for an empty, an
-// oversized or a truncated frame. An error of r itself (a deadline) is wrapped
-// and can be found with errors.Is.
+// oversized or a truncated frame. An error of r itself (a deadline) is returned
+// or wrapped and can be found with errors.Is.
 func (p *Profile) ReadFrame(r io.Reader) ([]byte, error) {
 	var head [2]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {

@@ -8,7 +8,9 @@ import (
 
 // The clear values sit behind pointers on purpose: fmt calls no method on the
 // unexported field of somebody else's struct, it walks into it instead. What it
-// finds there is an address, not a card (L11).
+// finds there must be an address, not a card (L11). One pointer does for a
+// string; for a struct it takes two, because under a verb that does not fit
+// (%s of a struct) fmt shows what the first one points to.
 
 // PAN is a primary account number (DE 2). It prints as stars and the last four
 // digits under every verb; the clear digits are had with Reveal only. The zero
@@ -138,8 +140,10 @@ func maskField(de int, value string) string {
 	switch {
 	case de == 2:
 		return maskPAN(value)
-	case shown[de]:
-		return value
+	case !shown[de]:
+		return hidden
+	case len(value) >= 13 && len(value) <= 19 && digits(value) && luhn(value): // a PAN where none belongs
+		return hidden
 	}
-	return hidden
+	return value
 }

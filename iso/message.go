@@ -12,7 +12,7 @@ import (
 // Message is one ISO 8583 message: an MTI and data elements as text, binary
 // ones in upper-case hex. It prints masked under every verb. Not safe for
 // concurrent use while it is being changed.
-type Message struct{ body *body } // behind a pointer: see mask.go
+type Message struct{ hidden **body } // behind two pointers: see mask.go
 
 type body struct {
 	mti    MTI
@@ -21,33 +21,36 @@ type body struct {
 
 // NewMessage makes a message without fields.
 func NewMessage(mti MTI) *Message {
-	return &Message{&body{mti, make(map[int]string)}}
+	b := &body{mti, make(map[int]string)}
+	return &Message{&b}
 }
 
+func (m *Message) body() *body { return *m.hidden }
+
 // MTI returns the message type indicator.
-func (m *Message) MTI() MTI { return m.body.mti }
+func (m *Message) MTI() MTI { return m.body().mti }
 
 // SetMTI replaces the message type indicator.
-func (m *Message) SetMTI(mti MTI) { m.body.mti = mti }
+func (m *Message) SetMTI(mti MTI) { m.body().mti = mti }
 
 // Field returns the clear value of a data element, and whether it is there.
 // Whoever calls it for card data answers for where it goes.
 func (m *Message) Field(de int) (string, bool) {
-	v, ok := m.body.fields[de]
+	v, ok := m.body().fields[de]
 	return v, ok
 }
 
 // Set gives a data element its value. Whether the profile can carry it is
 // checked by Pack.
-func (m *Message) Set(de int, value string) { m.body.fields[de] = value }
+func (m *Message) Set(de int, value string) { m.body().fields[de] = value }
 
 // Remove takes a data element out.
-func (m *Message) Remove(de int) { delete(m.body.fields, de) }
+func (m *Message) Remove(de int) { delete(m.body().fields, de) }
 
 // Fields lists the data elements that are there, in ascending order.
 func (m *Message) Fields() []int {
-	list := make([]int, 0, len(m.body.fields))
-	for de := range m.body.fields {
+	list := make([]int, 0, len(m.body().fields))
+	for de := range m.body().fields {
 		list = append(list, de)
 	}
 	slices.Sort(list)
@@ -56,22 +59,22 @@ func (m *Message) Fields() []int {
 
 // Clone returns an independent copy.
 func (m *Message) Clone() *Message {
-	c := NewMessage(m.body.mti)
-	for de, v := range m.body.fields {
-		c.body.fields[de] = v
+	c := NewMessage(m.body().mti)
+	for de, v := range m.body().fields {
+		c.body().fields[de] = v
 	}
 	return c
 }
 
 // String is one line, masked: 0200 2=************0004 3=000000 …
 func (m *Message) String() string {
-	if m == nil || m.body == nil {
+	if m == nil || m.hidden == nil {
 		return "<no message>"
 	}
 	var b strings.Builder
-	b.WriteString(string(m.body.mti))
+	b.WriteString(string(m.body().mti))
 	for _, de := range m.Fields() {
-		fmt.Fprintf(&b, " %d=%s", de, maskField(de, m.body.fields[de]))
+		fmt.Fprintf(&b, " %d=%s", de, maskField(de, m.body().fields[de]))
 	}
 	return b.String()
 }
@@ -82,9 +85,9 @@ func (m *Message) Format(f fmt.State, _ rune) { _, _ = fmt.Fprint(f, m.String())
 // MarshalJSON masks: {"mti":"0200","2":"************0004", …}.
 func (m *Message) MarshalJSON() ([]byte, error) {
 	out := map[string]string{}
-	if m != nil && m.body != nil {
-		out["mti"] = string(m.body.mti)
-		for de, v := range m.body.fields {
+	if m != nil && m.hidden != nil {
+		out["mti"] = string(m.body().mti)
+		for de, v := range m.body().fields {
 			out[strconv.Itoa(de)] = maskField(de, v)
 		}
 	}

@@ -1,7 +1,5 @@
 package iso
 
-import "fmt"
-
 // MTI is a message type indicator, always four digits, e.g. "0200".
 type MTI string
 
@@ -15,12 +13,13 @@ func ParseMTI(s string) (MTI, error) {
 
 // Answer is the MTI of the answer: the third digit says the function
 // (0 request, 2 advice), and its answer is one higher. The last digit (origin,
-// repeat) is cleared: 0200 and 0201 are both answered by 0210.
+// repeat) is cleared: 0200 and 0201 are both answered by 0210. What is an answer
+// itself, or no MTI, is answered by nothing: "".
 func (m MTI) Answer() MTI {
-	if len(m) != 4 {
-		return m
+	if len(m) != 4 || !digits(string(m)) || m[2]%2 == 1 {
+		return ""
 	}
-	return MTI(fmt.Sprintf("%s%c0", string(m[:2]), m[2]+1))
+	return m[:2] + MTI([]byte{m[2] + 1, '0'})
 }
 
 // Reversal reports whether this is a message of the reversal class (x4xx).

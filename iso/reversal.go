@@ -33,12 +33,7 @@ func Causes() []Cause {
 // what the profile's reversal copies and nothing else; tracks, PIN block and
 // card codes cannot enter it (L11). It still holds the PAN, so it is to be
 // sealed at rest and prints hidden under every verb.
-type Image struct{ body *imageBody }
-
-type imageBody struct {
-	mti    MTI
-	fields map[int]string
-}
+type Image struct{ hidden **body } // behind two pointers: see mask.go
 
 // imageFile is the stored form. Version 1.
 type imageFile struct {
@@ -52,22 +47,23 @@ func (p *Profile) ImageOf(request *Message) (Image, error) {
 	if request.MTI().Reversal() {
 		return Image{}, invalid(0, "is a reversal; a reversal is never reversed")
 	}
-	img := Image{&imageBody{request.MTI(), map[int]string{}}}
+	kept := NewMessage(request.MTI())
 	for _, de := range p.data.Reversal.Copy {
 		if v, ok := request.Field(de); ok && !slices.Contains(neverKept, de) {
-			img.body.fields[de] = v
+			kept.Set(de, v)
 		}
 	}
-	return img, nil
+	return Image{kept.hidden}, nil
 }
 
 // Bytes is the form to store, sealed.
 func (i Image) Bytes() ([]byte, error) {
-	if i.body == nil {
+	if i.hidden == nil {
 		return nil, fmt.Errorf("%w: no image", ErrInvalid)
 	}
-	f := imageFile{Version: 1, MTI: i.body.mti, Fields: map[string]string{}}
-	for de, v := range i.body.fields {
+	kept := *i.hidden
+	f := imageFile{Version: 1, MTI: kept.mti, Fields: map[string]string{}}
+	for de, v := range kept.fields {
 		f.Fields[strconv.Itoa(de)] = v
 	}
 	return json.Marshal(f)
@@ -82,20 +78,20 @@ func ParseImage(b []byte) (Image, error) {
 	if _, err := ParseMTI(string(f.MTI)); err != nil || f.Version != 1 {
 		return Image{}, fmt.Errorf("%w: the stored reversal image is of version %d; 1 is known here", ErrUndecodable, f.Version)
 	}
-	img := Image{&imageBody{f.MTI, map[int]string{}}}
+	kept := NewMessage(f.MTI)
 	for k, v := range f.Fields {
 		de, err := strconv.Atoi(k)
 		if err != nil || slices.Contains(neverKept, de) {
 			return Image{}, fmt.Errorf("%w: the stored reversal image has a field it may not have", ErrUndecodable)
 		}
-		img.body.fields[de] = v
+		kept.Set(de, v)
 	}
-	return img, nil
+	return Image{kept.hidden}, nil
 }
 
 // String hides the content.
 func (i Image) String() string {
-	if i.body == nil {
+	if i.hidden == nil {
 		return ""
 	}
 	return hidden
@@ -113,15 +109,10 @@ func (i Image) LogValue() slog.Value { return slog.StringValue(i.String()) }
 // Request returns what is left of the request, enough to match a late answer
 // to it.
 func (i Image) Request() *Message {
-	m := NewMessage("")
-	if i.body == nil {
-		return m
+	if i.hidden == nil {
+		return NewMessage("")
 	}
-	m.SetMTI(i.body.mti)
-	for de, v := range i.body.fields {
-		m.Set(de, v)
-	}
-	return m
+	return (&Message{i.hidden}).Clone()
 }
 
 // Reversal says what of an image's reversal is not in the image.
@@ -135,10 +126,10 @@ type Reversal struct {
 // BuildReversal makes the reversal of the request that img was taken from.
 // Every attempt yields the same message but for its MTI (L6).
 func (p *Profile) BuildReversal(img Image, r Reversal) (*Message, error) {
-	if img.body == nil {
+	if img.hidden == nil {
 		return nil, fmt.Errorf("%w: no reversal image", ErrInvalid)
 	}
-	if img.body.mti.Reversal() {
+	if (*img.hidden).mti.Reversal() {
 		return nil, invalid(0, "is a reversal; a reversal is never reversed")
 	}
 	reason, ok := p.data.Reversal.Reasons[r.Cause]
@@ -166,12 +157,13 @@ func (p *Profile) BuildReversal(img Image, r Reversal) (*Message, error) {
 }
 
 func (i Image) original() (Original, error) {
-	stan, err := ParseSTAN(i.body.fields[11])
+	kept := *i.hidden
+	stan, err := ParseSTAN(kept.fields[11])
 	if err != nil {
 		return Original{}, err
 	}
 	return Original{
-		MTI: i.body.mti, STAN: stan, At: i.body.fields[7],
-		Acquirer: i.body.fields[32], Forwarder: i.body.fields[33],
+		MTI: kept.mti, STAN: stan, At: kept.fields[7],
+		Acquirer: kept.fields[32], Forwarder: kept.fields[33],
 	}, nil
 }
