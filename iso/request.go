@@ -73,6 +73,18 @@ func (p *Profile) Build(r Request) (*Message, error) {
 	return m, nil
 }
 
+// Check says whether the request could be built and packed, before it has a
+// trace number.
+func (p *Profile) Check(r Request) error {
+	r.STAN = 1 // any will do
+	m, err := p.Build(r)
+	if err != nil {
+		return err
+	}
+	_, err = p.Pack(m)
+	return err
+}
+
 func (r Request) validate() error {
 	switch {
 	case r.STAN < 1 || r.STAN > STANMax:

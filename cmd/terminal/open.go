@@ -66,11 +66,8 @@ func (f *flags) open(stderr io.Writer) (*device, error) {
 	if err := d.halt.check(); err != nil {
 		return nil, err
 	}
-	if d.profile, err = iso.LoadProfile(f.profile); err != nil {
-		return nil, fmt.Errorf("--profile: %w", err)
-	}
-	if d.currency, err = iso.LookupCurrency(f.currency); err != nil {
-		return nil, fmt.Errorf("--currency: %w", err)
+	if d.profile, d.currency, err = f.dialect(); err != nil {
+		return nil, err
 	}
 	timers := d.profile.Timers()
 	if f.answerWithin > 0 {
@@ -101,6 +98,19 @@ func (f *flags) open(stderr io.Writer) (*device, error) {
 		return nil, err
 	}
 	return d, nil
+}
+
+// dialect is how the host speaks and in which currency.
+func (f *flags) dialect() (*iso.Profile, iso.Currency, error) {
+	profile, err := iso.LoadProfile(f.profile)
+	if err != nil {
+		return nil, iso.Currency{}, fmt.Errorf("--profile: %w", err)
+	}
+	currency, err := iso.LookupCurrency(f.currency)
+	if err != nil {
+		return nil, currency, fmt.Errorf("--currency: %w", err)
+	}
+	return profile, currency, nil
 }
 
 func (d *device) close() { _ = d.journal.Close() }

@@ -45,7 +45,7 @@ func serve(ctx context.Context, f *flags, untilQuiet bool, within time.Duration,
 		return err
 	}
 	open := append(owed, armed...)
-	_, _ = fmt.Fprintf(stdout, "terminal: %d to reverse\n", len(open))
+	_, _ = fmt.Fprintf(stdout, "%d to reverse\n", len(open))
 	if !untilQuiet {
 		return d.engine.Run(ctx)
 	}

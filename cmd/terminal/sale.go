@@ -62,12 +62,15 @@ func (s *saleFlags) request(f *flags, currency iso.Currency) (iso.Request, error
 }
 
 func sell(ctx context.Context, f *flags, s *saleFlags, stdout, stderr io.Writer) error {
-	currency, err := iso.LookupCurrency(f.currency)
+	profile, currency, err := f.dialect()
 	if err != nil {
-		return fmt.Errorf("--currency: %w", err)
+		return err
 	}
 	r, err := s.request(f, currency)
 	if err != nil {
+		return err
+	}
+	if err := profile.Check(r); err != nil {
 		return err
 	}
 	d, err := f.open(stderr)
