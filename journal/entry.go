@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // ID identifies an entry for ever. It grows, is never reused, and may have gaps.
@@ -114,15 +116,15 @@ type Draft struct {
 	MTI    string // "0200"
 	Amount Money
 	Last4  string // last four digits of the card, "" when unknown
-	Image  []byte // what the reversal needs, sealed at rest (L11)
+	Image  Secret // what the reversal needs, sealed at rest (L11)
 }
 
 // Answer is what the host said of a request. Every part may be empty.
 type Answer struct {
-	Code          string // DE 39
-	AuthCode      string // DE 38
-	RRN           string // DE 37
-	ApprovedMinor int64  // amount of a partial approval, 0 for the whole
+	Code          string `json:"code,omitempty"`           // DE 39
+	AuthCode      string `json:"auth_code,omitempty"`      // DE 38
+	RRN           string `json:"rrn,omitempty"`            // DE 37
+	ApprovedMinor int64  `json:"approved_minor,omitempty"` // amount of a partial approval, 0 for the whole
 }
 
 // Entry is the record of one transaction, without its image. It holds no card
@@ -158,6 +160,7 @@ type Step struct {
 	At   time.Time `json:"at"`
 	N    int       `json:"n,omitempty"`    // attempt number
 	Note string    `json:"note,omitempty"` // host's code, cause or reason
+	Late *Answer   `json:"late,omitempty"` // with StepLate: the whole of it, as evidence (L7)
 }
 
 // StepKind names a step.
@@ -177,22 +180,25 @@ const (
 	StepLate     StepKind = "late-answer"
 )
 
-// stepsMax bounds the history of one entry: the first and the last half of it
-// are kept, the counts are exact all the same.
+// stepsMax bounds the history of one entry. When it is reached the attempts and
+// refusals in the middle go first; their counts are exact all the same, and what
+// is evidence stays (L7).
 const stepsMax = 40
 
 func (e *Entry) addStep(s Step) {
 	e.Steps = append(e.Steps, s)
 	e.ChangedAt = s.At
-	if len(e.Steps) > stepsMax {
-		e.Steps = slices.Delete(e.Steps, stepsMax/2, stepsMax/2+1)
+	if len(e.Steps) <= stepsMax {
+		return
 	}
-}
-
-func (e *Entry) clone() Entry {
-	c := *e
-	c.Steps = slices.Clone(e.Steps)
-	return c
+	drop := stepsMax / 2
+	for i := drop; i < len(e.Steps)-1; i++ {
+		if k := e.Steps[i].Kind; k == StepAttempt || k == StepRefuse {
+			drop = i
+			break
+		}
+	}
+	e.Steps = slices.Delete(e.Steps, drop, drop+1)
 }
 
 // Bounds of the facts, far above what ISO 8583 can carry.
@@ -245,7 +251,7 @@ func text(name, s string) error {
 		return fmt.Errorf("%w: %s is longer than %d bytes", ErrInvalid, name, textMax)
 	}
 	for _, r := range s {
-		if r < 0x20 || r == 0x7f || r == 0xfffd {
+		if !unicode.IsPrint(r) || r == utf8.RuneError {
 			return fmt.Errorf("%w: %s has a character that is not text", ErrInvalid, name)
 		}
 	}

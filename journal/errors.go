@@ -28,6 +28,9 @@ var (
 	ErrNewer = errors.New("journal of a newer version")
 	// ErrDamaged: a record or page cannot be read. It was not touched (L13).
 	ErrDamaged = errors.New("journal is damaged")
+	// ErrPartial: some entries cannot be read; those that can were returned
+	// beside the error, which also wraps ErrDamaged or ErrNewer.
+	ErrPartial = errors.New("some entries cannot be read")
 	// ErrKey: no device key was given, or the image was sealed under another.
 	ErrKey = errors.New("device key missing or wrong")
 	// ErrNoImage: the entry's image is gone because nothing needs it any more.

@@ -16,7 +16,7 @@ import (
 // DeviceKey.
 type Options struct {
 	Dir       string           // made with mode 0700 if it is not there
-	DeviceKey []byte           // KeyBytes long; seals what the reversal needs (L11)
+	DeviceKey Secret           // KeyBytes long; seals what the reversal needs (L11)
 	LockWait  time.Duration    // how long to wait for another process; 0 means LockWaitDefault
 	Now       func() time.Time // wall clock of the records; nil means time.Now
 }
@@ -35,7 +35,7 @@ type Journal struct {
 	mu     sync.Mutex // one step at a time
 	failed error      // the first failed write; no step after it (L13)
 	closed bool
-	stans  map[Lane]uint32
+	traces map[Lane]trace
 }
 
 // Open opens the journal in a directory, making an empty one where there is
@@ -76,12 +76,25 @@ func openLocked(o Options) (*Journal, error) {
 			return nil, err
 		}
 	}
+	// A process that was killed between its rename and its sync of the directory
+	// left a name that a power cut could still take away.
+	if err := syncDir(o.Dir); err != nil {
+		return nil, err
+	}
+	// bbolt may write when it opens for writing, so whose file it is is asked first.
+	look, err := openStore(path, true, o.LockWait)
+	if err != nil {
+		return nil, err
+	}
+	if err := look.close(); err != nil {
+		return nil, err
+	}
 	db, err := openStore(path, false, o.LockWait)
 	if err != nil {
 		return nil, err
 	}
 	j := &Journal{
-		reader: reader{db}, now: o.Now, stans: map[Lane]uint32{},
+		reader: reader{db}, now: o.Now, traces: map[Lane]trace{},
 		commit: func(tx *bolt.Tx) error { return tx.Commit() },
 	}
 	var journalID []byte
@@ -93,7 +106,7 @@ func openLocked(o Options) (*Journal, error) {
 		j.seal, err = newSealer(o.DeviceKey, journalID)
 	}
 	if err != nil {
-		_ = db.Close()
+		_ = db.close()
 		return nil, err
 	}
 	return j, nil
@@ -135,7 +148,17 @@ func (j *Journal) Close() error {
 		return nil
 	}
 	j.closed = true
-	return errors.Join(j.db.Close(), j.lock.Close())
+	return errors.Join(j.store.close(), j.lock.Close())
+}
+
+// clock is the wall clock of a step. A clock that says nonsense is left out: it
+// must not keep a step from being recorded (L12).
+func (j *Journal) clock() time.Time {
+	at := j.now()
+	if y := at.UTC().Year(); y < 1 || y > 9999 {
+		return time.Time{}
+	}
+	return at
 }
 
 // Failed returns the error that stopped the journal, or nil while it works.
@@ -177,4 +200,4 @@ func Inspect(dir string, wait time.Duration) (*Snapshot, error) {
 }
 
 // Close gives the shared lock back.
-func (s *Snapshot) Close() error { return s.db.Close() }
+func (s *Snapshot) Close() error { return s.store.close() }

@@ -12,11 +12,17 @@ import (
 )
 
 // reader is what Journal and Snapshot have in common.
-type reader struct{ db *bolt.DB }
+type reader struct{ store *store }
+
+// String names the journal and shows nothing of it.
+func (r reader) String() string { return "journal " + r.store.path }
+
+// Format prints String under every verb: fmt would walk into the mapped file.
+func (r reader) Format(f fmt.State, _ rune) { _, _ = fmt.Fprint(f, r.String()) }
 
 // view reads in one consistent transaction; damage is an error, never a crash.
 func (r reader) view(do func(*bolt.Tx) error) error {
-	err := contained(func() error { return r.db.View(do) })
+	err := r.store.contained(func() error { return r.store.db.View(do) })
 	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
 		return ErrClosed
 	}
@@ -46,7 +52,7 @@ func load(tx *bolt.Tx, id ID) (*record, error) {
 }
 
 // Armed lists the entries that have no outcome yet, oldest first. Cost follows
-// what is open, not history.
+// what is open, not history. Errors: ErrPartial beside the list.
 func (r reader) Armed() ([]Entry, error) { return r.listed(bucketOpen, Begun) }
 
 // Owed lists the entries whose reversal must reach the host, oldest first. Cost
@@ -57,7 +63,7 @@ func (r reader) Owed() ([]Entry, error) { return r.listed(bucketOpen, Owed) }
 func (r reader) Parked() ([]Entry, error) { return r.listed(bucketParked, Parked) }
 
 // listed reads an index. An entry that cannot be read does not hide the others:
-// they are returned together with the error.
+// they are returned beside an error that wraps ErrPartial.
 func (r reader) listed(index []byte, status Status) ([]Entry, error) {
 	var list []Entry
 	var bad error
@@ -69,13 +75,28 @@ func (r reader) listed(index []byte, status Status) ([]Entry, error) {
 				bad = errors.Join(bad, err)
 				continue
 			}
-			if rec.Status == status {
+			switch {
+			case rec.Status == status:
 				list = append(list, rec.Entry)
+			case !slices.Contains(indexed[string(index)], rec.Status):
+				bad = errors.Join(bad, fmt.Errorf("index %s: %w: it lists entry %d, which is %s", index, ErrDamaged, rec.ID, rec.Status))
 			}
 		}
 		return nil
 	})
-	return list, errors.Join(bad, err)
+	if err != nil {
+		return nil, err
+	}
+	if bad != nil {
+		return list, fmt.Errorf("%w: %w", ErrPartial, bad)
+	}
+	return list, nil
+}
+
+// indexed says which entries stand in which index.
+var indexed = map[string][]Status{
+	string(bucketOpen):   {Begun, Owed},
+	string(bucketParked): {Parked},
 }
 
 // Query selects entries. The zero value selects all, oldest first.
@@ -93,9 +114,18 @@ const entriesPage = 256
 
 // Entries streams the entries that a query selects. An entry that cannot be
 // read is yielded as an error and the stream goes on behind it; any other error
-// ends it. What is begun or changed meanwhile may or may not be seen.
+// ends it. What is begun after it started is not seen; what is changed meanwhile
+// may or may not be.
 func (r reader) Entries(q Query) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
+		newest, err := r.newest()
+		if err != nil {
+			yield(Entry{}, err)
+			return
+		}
+		if q.To == 0 || q.To > newest {
+			q.To = newest // or a caller that writes while it reads would never end
+		}
 		next, given := q.start(), 0
 		for next != 0 {
 			page, following, err := r.page(q, next)
@@ -125,20 +155,28 @@ type pageItem struct {
 }
 
 func (q Query) start() ID {
-	if !q.Newest {
-		return max(q.From, 1)
+	if q.Newest {
+		return q.To
 	}
-	if q.To == 0 {
-		return ^ID(0)
-	}
-	return q.To
+	return max(q.From, 1)
+}
+
+// newest is the id of the newest entry, 0 when there is none.
+func (r reader) newest() (id ID, err error) {
+	err = r.view(func(tx *bolt.Tx) error {
+		if k, _ := tx.Bucket(bucketEntries).Cursor().Last(); k != nil {
+			id = ID(binary.BigEndian.Uint64(k))
+		}
+		return nil
+	})
+	return id, err
 }
 
 func (q Query) selects(e Entry) bool {
 	return (len(q.Status) == 0 || slices.Contains(q.Status, e.Status)) && (q.Keep == nil || q.Keep(e))
 }
 
-func (q Query) within(id ID) bool { return id >= q.From && (q.To == 0 || id <= q.To) }
+func (q Query) within(id ID) bool { return id >= q.From && id <= q.To }
 
 // page reads up to entriesPage entries from one id on, and says where the next
 // page starts (0: there is none).

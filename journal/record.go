@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -69,6 +70,28 @@ func decode(id ID, value []byte) (*record, error) {
 
 func checksum(id ID, body []byte) uint32 {
 	return crc32.Update(crc32.Checksum(key(id), castagnoli), castagnoli, body)
+}
+
+// laneKey is where a lane's last trace number stands. The length in front keeps
+// A/B + C and A + B/C apart.
+func laneKey(l Lane) []byte {
+	return append([]byte{byte(len(l.Terminal))}, l.Terminal+l.Merchant...)
+}
+
+// encodeSTAN gives the trace number and a CRC-32C over it and its key.
+func encodeSTAN(l Lane, stan uint32) []byte {
+	value := binary.BigEndian.AppendUint32(nil, stan)
+	sum := crc32.Update(crc32.Checksum(laneKey(l), castagnoli), castagnoli, value)
+	return binary.LittleEndian.AppendUint32(value, sum)
+}
+
+func decodeSTAN(l Lane, value []byte) (uint32, error) {
+	if len(value) == 8 {
+		if stan := binary.BigEndian.Uint32(value); bytes.Equal(value, encodeSTAN(l, stan)) {
+			return stan, nil
+		}
+	}
+	return 0, fmt.Errorf("lane %s: %w: its last trace number cannot be read", l, ErrDamaged)
 }
 
 // key is the id as the store sorts it: eight bytes, big-endian.

@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -85,37 +87,83 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+// store is an open bbolt file.
+type store struct {
+	db   *bolt.DB
+	file *os.File // bbolt's own descriptor; closing it gives the lock back
+	path string
+	// broken is set when bbolt panicked. It may still hold locks of its own then,
+	// so it is not called again, not even to be closed.
+	broken atomic.Bool
+}
+
 // openStore opens an existing store and checks that it is ours. It never
 // creates one: bbolt would start empty over a zero-length file (L13).
-func openStore(path string, readOnly bool, wait time.Duration) (db *bolt.DB, err error) {
+func openStore(path string, readOnly bool, wait time.Duration) (*store, error) {
 	if err := looksLikeStore(path); err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil && db != nil {
-			_ = db.Close()
-			db = nil
-		}
-	}()
-	err = contained(func() error {
+	s := &store{path: path}
+	err := s.contained(func() error {
 		var err error
-		db, err = bolt.Open(path, 0o600, &bolt.Options{
+		s.db, err = bolt.Open(path, 0o600, &bolt.Options{
 			Timeout:  max(wait, time.Millisecond), // zero would wait for ever
 			ReadOnly: readOnly,
 			// Large enough that the map does not grow in a journal's life: growing
 			// waits for readers. Small enough for 32-bit machines.
 			InitialMmapSize: 64 << 20,
+			OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
+				var err error
+				s.file, err = os.OpenFile(name, flag, mode)
+				return s.file, err
+			},
 		})
-		if errors.Is(err, bolterrors.ErrTimeout) {
-			return &LockError{Path: path, Waited: wait}
+		var path *fs.PathError
+		switch {
+		case errors.Is(err, bolterrors.ErrTimeout):
+			return &LockError{Path: s.path, Waited: wait}
+		case errors.As(err, &path): // no permission, read-only medium
+			return err
+		case err != nil:
+			return fmt.Errorf("%w: %s: %w", ErrDamaged, s.path, err)
 		}
-		if err != nil {
-			return fmt.Errorf("%w: %s: %v", ErrDamaged, path, err)
-		}
-		db.AllocSize = 256 << 10 // grow in small steps: terminals have small flash
-		return db.View(checkFormat)
+		s.db.AllocSize = 256 << 10 // grow in small steps: terminals have small flash
+		return s.db.View(checkFormat)
 	})
-	return db, err
+	if err != nil {
+		_ = s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// close gives the file and its lock back.
+func (s *store) close() error {
+	if s.db != nil && !s.broken.Load() {
+		return s.contained(s.db.Close)
+	}
+	if s.file != nil { // closed already when bbolt failed by itself; then both calls do nothing
+		// The map is left behind and would keep the lock.
+		_ = syscall.Flock(int(s.file.Fd()), syscall.LOCK_UN)
+		_ = s.file.Close()
+	}
+	return nil
+}
+
+// contained turns what a damaged file does to bbolt (panics, page faults in the
+// map) into ErrDamaged, and keeps everybody off it afterwards.
+func (s *store) contained(do func() error) (err error) {
+	if s.broken.Load() {
+		return fmt.Errorf("%w: a page could not be read; open the journal again", ErrDamaged)
+	}
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			s.broken.Store(true)
+			err = fmt.Errorf("%w: a page cannot be read", ErrDamaged)
+		}
+	}()
+	return do()
 }
 
 func looksLikeStore(path string) error {
@@ -167,16 +215,4 @@ func checkFormat(tx *bolt.Tx) error {
 		return fmt.Errorf("%w: the journal id is missing", ErrDamaged)
 	}
 	return nil
-}
-
-// contained turns what a damaged file does to bbolt (panics, page faults in the
-// map) into ErrDamaged.
-func contained(do func() error) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("%w: a page cannot be read", ErrDamaged)
-		}
-	}()
-	return do()
 }

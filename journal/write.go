@@ -2,10 +2,21 @@ package journal
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	bolt "go.etcd.io/bbolt"
 )
+
+// trace is what is known of a lane's trace numbers.
+type trace struct {
+	last   uint32 // the last one given out or begun
+	handed uint32 // how many up to last NextSTAN gave out since the journal was opened
+	kept   uint32 // the latest of them that was begun, 0 for none
+}
+
+// behind is how many numbers stan is behind the last one.
+func (t trace) behind(stan uint32) uint32 { return (t.last + stanMax - stan) % stanMax }
 
 // NextSTAN takes the next trace number of a lane: after 999999 comes 1, and a
 // number that an armed, owed or parked entry of the lane still uses is passed
@@ -16,39 +27,61 @@ func (j *Journal) NextSTAN(lane Lane) (uint32, error) {
 	if err := j.usable(); err != nil {
 		return 0, err
 	}
-	last, known := j.stans[lane]
+	t, known := j.traces[lane]
 	inUse := map[uint32]bool{}
-	err := j.view(func(tx *bolt.Tx) error {
-		if b := tx.Bucket(bucketLanes).Get([]byte(lane.String())); !known && len(b) == 4 {
-			last = binary.BigEndian.Uint32(b)
-		}
-		for _, index := range [][]byte{bucketOpen, bucketParked} {
-			c := tx.Bucket(index).Cursor()
-			for k, _ := c.First(); k != nil; k, _ = c.Next() {
-				rec, err := load(tx, ID(binary.BigEndian.Uint64(k)))
-				if err != nil {
-					return err
-				}
-				if rec.Lane == lane {
-					inUse[rec.STAN] = true
-				}
+	err := j.view(func(tx *bolt.Tx) (err error) {
+		if value := tx.Bucket(bucketLanes).Get(laneKey(lane)); !known && value != nil {
+			if t.last, err = decodeSTAN(lane, value); err != nil {
+				return err
 			}
 		}
-		return nil
+		return tracesInUse(tx, lane, inUse)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("next trace number of lane %s: %w", lane, err)
 	}
 	for tries := 0; tries <= len(inUse); tries++ {
-		if last++; last > stanMax {
-			last = 1
-		}
-		if !inUse[last] {
-			j.stans[lane] = last
-			return last, nil
+		t.last, t.handed = t.last%stanMax+1, t.handed+1
+		if !inUse[t.last] {
+			j.traces[lane] = t
+			return t.last, nil
 		}
 	}
 	return 0, fmt.Errorf("%w: every trace number of lane %s is in use", ErrInvalid, lane)
+}
+
+func tracesInUse(tx *bolt.Tx, lane Lane, inUse map[uint32]bool) error {
+	for _, index := range [][]byte{bucketOpen, bucketParked} {
+		c := tx.Bucket(index).Cursor()
+		for k, _ := c.First(); k != nil; k, _ = c.Next() {
+			rec, err := load(tx, ID(binary.BigEndian.Uint64(k)))
+			if errors.Is(err, ErrDamaged) {
+				continue // whatever number it has, the sales of the others must go on (L9)
+			}
+			if err != nil {
+				return err
+			}
+			if rec.Lane == lane {
+				inUse[rec.STAN] = true
+			}
+		}
+	}
+	return nil
+}
+
+// begun notes that a number is in use and returns the one to keep as the lane's
+// last: callers may begin in another order than they took their numbers in. A
+// number that NextSTAN did not give out starts a new count.
+func (j *Journal) begun(lane Lane, stan uint32) uint32 {
+	t := j.traces[lane]
+	switch {
+	case t.behind(stan) >= t.handed:
+		t = trace{last: stan, handed: 1, kept: stan}
+	case t.kept == 0 || t.behind(stan) < t.behind(t.kept):
+		t.kept = stan
+	}
+	j.traces[lane] = t
+	return t.kept
 }
 
 // Begin records a request before it is sent and arms it (L1, L2). When it
@@ -69,7 +102,7 @@ func (j *Journal) Begin(d Draft) (ID, error) {
 			return err
 		}
 		id = ID(n)
-		at := j.now()
+		at := j.clock()
 		rec := &record{Entry: Entry{
 			ID: id, Lane: d.Lane, STAN: d.STAN, Type: d.Type, MTI: d.MTI, Amount: d.Amount,
 			Last4: d.Last4, Status: Begun, BegunAt: at,
@@ -78,8 +111,8 @@ func (j *Journal) Begin(d Draft) (ID, error) {
 		if len(d.Image) > 0 {
 			rec.Sealed, rec.KeyID = j.seal.seal(id, d.Image), j.seal.keyID
 		}
-		stan := binary.BigEndian.AppendUint32(nil, d.STAN)
-		if err := tx.Bucket(bucketLanes).Put([]byte(d.Lane.String()), stan); err != nil {
+		last := encodeSTAN(d.Lane, j.begun(d.Lane, d.STAN))
+		if err := tx.Bucket(bucketLanes).Put(laneKey(d.Lane), last); err != nil {
 			return err
 		}
 		return save(tx, rec)
@@ -109,7 +142,8 @@ func (j *Journal) NotSent(id ID) error {
 
 // Owe records that a reversal is owed, why, and what the host said if it said
 // anything. The cause of the first Owe stays: every repeat of the reversal must
-// be the same message. Begun → Owed, Parked → Owed (try again).
+// be the same message. Begun → Owed; Parked → Owed, which tries it again and
+// counts refusals from zero.
 func (j *Journal) Owe(id ID, cause string, a Answer) error {
 	return j.step(id, Owed, Step{Kind: StepOwe, Note: cause}, func(r *record) error {
 		if err := text("cause", cause); err != nil {
@@ -118,7 +152,7 @@ func (j *Journal) Owe(id ID, cause string, a Answer) error {
 		if r.Status == Owed {
 			return &MoveError{id, Owed, Owed} // Owed → Owed is Attempt's and Refuse's
 		}
-		if r.Cause == "" {
+		if r.Status == Begun {
 			r.Cause = cause
 		}
 		r.Refusals, r.Parking = 0, ""
@@ -177,9 +211,9 @@ func (j *Journal) Park(id ID, why string) error {
 func (j *Journal) Late(id ID, a Answer) error {
 	return j.stepNoted(id, 0, func(r *record) (Step, error) {
 		if r.Status != Owed && r.Status != Parked && r.Status != Reversed {
-			return Step{}, fmt.Errorf("entry %d: %w: a late answer to an entry that is %s", id, ErrMove, r.Status)
+			return Step{}, &MoveError{id, r.Status, Owed} // only what was owed once can be answered late
 		}
-		return Step{Kind: StepLate, Note: a.Code}, a.validate()
+		return Step{Kind: StepLate, Note: a.Code, Late: &a}, a.validate()
 	})
 }
 
@@ -242,7 +276,7 @@ func (j *Journal) stepNoted(id ID, to Status, apply func(*record) (Step, error))
 		if to != 0 {
 			rec.Status = to
 		}
-		s.At = j.now()
+		s.At = j.clock()
 		rec.addStep(s)
 		return save(tx, rec)
 	})
@@ -289,8 +323,8 @@ func (j *Journal) update(do func(*bolt.Tx) error) error {
 		return err
 	}
 	var committing bool
-	err := contained(func() error {
-		tx, err := j.db.Begin(true)
+	err := j.store.contained(func() error {
+		tx, err := j.store.db.Begin(true)
 		if err != nil {
 			return err
 		}
@@ -305,7 +339,7 @@ func (j *Journal) update(do func(*bolt.Tx) error) error {
 		committing = true
 		return j.commit(tx)
 	})
-	if err != nil && committing {
+	if err != nil && (committing || j.store.broken.Load()) {
 		j.failed = fmt.Errorf("%w: %w", ErrPoisoned, err)
 		return j.failed
 	}
