@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -172,8 +173,9 @@ func (p *Profile) Name() string { return p.data.Name }
 func (p *Profile) About() string { return p.data.About }
 
 // Timers returns the acquirer's waits and bounds.
-func (p *Profile) Timers() Timers {
-	t := p.data.Timers
+func (p *Profile) Timers() Timers { return p.data.Timers.timers() }
+
+func (t timersData) timers() Timers {
 	return Timers{
 		AnswerWithin:    time.Duration(t.AnswerWithin),
 		SettleWithin:    time.Duration(t.SettleWithin),
@@ -235,7 +237,10 @@ func (d *profileData) validate() error {
 			return fmt.Errorf("codes.%s: request is one of approve, partial, decline, doubt; reversal is one of confirm, not-found, retry, refuse", code)
 		}
 	}
-	return d.Timers.validate()
+	if err := d.Timers.timers().Validate(); err != nil {
+		return fmt.Errorf("timers.%w", err)
+	}
+	return nil
 }
 
 func (d *profileData) validateReversal() error {
@@ -273,17 +278,26 @@ func (d *profileData) validateReversal() error {
 	return nil
 }
 
-func (t timersData) validate() error {
-	for name, d := range map[string]duration{
-		"answerWithin": t.AnswerWithin, "settleWithin": t.SettleWithin, "completeWithin": t.CompleteWithin,
-		"overtakenWindow": t.OvertakenWindow, "backoffFirst": t.BackoffFirst, "backoffMax": t.BackoffMax,
+// Validate refuses waits and bounds of zero or less: they would park what was
+// never refused, or try again without a pause. The error begins with the name of
+// the timer.
+func (t Timers) Validate() error {
+	for _, wait := range []struct {
+		name string
+		d    time.Duration
+	}{
+		{"answerWithin", t.AnswerWithin}, {"settleWithin", t.SettleWithin}, {"completeWithin", t.CompleteWithin},
+		{"overtakenWindow", t.OvertakenWindow}, {"backoffFirst", t.BackoffFirst}, {"backoffMax", t.BackoffMax},
 	} {
-		if d <= 0 {
-			return fmt.Errorf("timers.%s: must be a time above zero, such as \"45s\"", name)
+		if wait.d <= 0 {
+			return fmt.Errorf("%s: must be a time above zero, such as \"45s\"", wait.name)
 		}
 	}
-	if t.Burst < 1 || t.RefusalsMax < 1 {
-		return fmt.Errorf("timers: burst and refusalsMax must be 1 or more")
+	if t.Burst < 1 {
+		return errors.New("burst: must be 1 or more")
+	}
+	if t.RefusalsMax < 1 {
+		return errors.New("refusalsMax: must be 1 or more")
 	}
 	return nil
 }

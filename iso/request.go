@@ -3,6 +3,7 @@ package iso
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -62,6 +63,9 @@ func (p *Profile) Build(r Request) (*Message, error) {
 		52: r.PINBlock.Reveal(), 55: r.Chip.Reveal(),
 	}
 	for de, value := range values {
+		if p.padded(de) {
+			value = strings.TrimRight(value, " ") // as it comes back in an answer
+		}
 		if value == "" {
 			continue
 		}

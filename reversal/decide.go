@@ -20,6 +20,7 @@ type Doubt struct {
 	SinceTry  time.Duration // since the last of them; means nothing when Tries is 0
 	SinceSent time.Duration // since the original left, or since it was found after a restart
 	NotFound  bool          // the last answer was "original not found", too early to count
+	Spread    float64       // 0 to 1, drawn by chance at each try: how much of spreadMax the next wait is stretched by
 }
 
 // Action is what to do with an entry.
@@ -59,11 +60,17 @@ func Decide(d Doubt, t iso.Timers) Decision {
 	case d.NotFound || d.Tries < t.Burst:
 		return Decision{Do: Send, Attempt: d.Attempts + 1}
 	}
-	if wait := backoff(d.Tries-t.Burst, t) - d.SinceTry; wait > 0 {
-		return Decision{Do: Wait, Wait: wait}
+	wait := backoff(d.Tries-t.Burst, t)
+	wait += time.Duration(d.Spread * spreadMax * float64(wait))
+	if wait > d.SinceTry {
+		return Decision{Do: Wait, Wait: wait - d.SinceTry}
 	}
 	return Decision{Do: Send, Attempt: d.Attempts + 1}
 }
+
+// spreadMax is the part by which chance may stretch a wait, so that a thousand
+// terminals do not return in step after an outage.
+const spreadMax = 0.2
 
 // backoff doubles from the first wait to the longest.
 func backoff(n int, t iso.Timers) time.Duration {

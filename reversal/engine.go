@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,7 +18,7 @@ type Options struct {
 	Journal   *journal.Journal
 	Profile   *iso.Profile
 	Exchanger Exchanger
-	Timers    *iso.Timers // nil means the profile's
+	Timers    *iso.Timers // nil means the profile's; an invalid one is refused
 	// Observe is called for every event, in order, one at a time; it must not
 	// call the engine and should return soon.
 	Observe func(Event)
@@ -32,13 +33,16 @@ type Engine struct {
 	observe   func(Event)
 	observing sync.Mutex
 
-	lanes   laneLocks
-	wake    chan struct{} // tells Run that something may be owed
-	running atomic.Bool
+	lanes    laneLocks
+	wake     chan struct{} // tells Run to look again
+	running  atomic.Bool
+	draining atomic.Bool
 
 	mu   sync.Mutex // guards what follows
 	live map[journal.ID]provisional
 	seen map[journal.ID]*trail
+	// damage is what was told of entries that cannot be read.
+	damage string
 }
 
 // provisional is an approved sale that waits for Complete.
@@ -54,6 +58,7 @@ type trail struct {
 	sent     time.Time // when the original left, or when it was found after a restart
 	tries    int       // attempts since the last trigger
 	lastTry  time.Time
+	spread   float64 // drawn at the last try
 	notFound bool
 }
 
@@ -65,6 +70,9 @@ func New(o Options) (*Engine, error) {
 	t := o.Profile.Timers()
 	if o.Timers != nil {
 		t = *o.Timers
+	}
+	if err := t.Validate(); err != nil {
+		return nil, fmt.Errorf("engine: timers.%w", err)
 	}
 	return &Engine{
 		journal: o.Journal, profile: o.Profile, exchanger: o.Exchanger, timers: t, observe: o.Observe,
@@ -82,20 +90,27 @@ func New(o Options) (*Engine, error) {
 // When ctx ends while the answer is awaited the transaction has failed and is
 // reversed. Waits are bounded by the profile's timers in any case.
 func (e *Engine) Send(ctx context.Context, r iso.Request) (*Sale, error) {
-	if r.At.IsZero() {
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotSent, ctx.Err())
+	}
+	now := r.At.IsZero()
+	if now {
 		r.At = time.Now()
 	}
-	if err := e.check(r); err != nil {
+	if !e.profile.Reversible(r.Type) { // L16: only what can be reversed is run
+		return nil, fmt.Errorf("%w: %w: profile %s does not reverse %q", ErrNotSent, iso.ErrInvalid, e.profile.Name(), r.Type)
+	}
+	if err := e.profile.Check(r); err != nil { // before anything is recorded
 		return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
 	}
-	lane := journal.Lane{Terminal: r.Acceptor.Terminal, Merchant: r.Acceptor.Merchant}
-	unlock, err := e.lanes.lock(ctx, lane)
+	lane := laneOf(r.Acceptor)
+	unlock, err := e.enter(ctx, lane)
 	if err != nil {
-		return nil, fmt.Errorf("%w: terminal %s is busy: %w", ErrNotSent, lane.Terminal, err)
+		return nil, err
 	}
 	defer unlock()
-	if err := e.settle(ctx, lane); err != nil {
-		return nil, err
+	if now {
+		r.At = time.Now() // the gate may have taken a while
 	}
 	tx, err := e.record(lane, r)
 	if err != nil {
@@ -103,24 +118,40 @@ func (e *Engine) Send(ctx context.Context, r iso.Request) (*Sale, error) {
 		return nil, fmt.Errorf("%w, because it could not be recorded: %w", ErrNotSent, err)
 	}
 	e.emit(Event{Kind: EventArmed, ID: tx.id, Lane: lane, STAN: tx.stan})
-	e.follow(tx.id, func(*trail) {}) // the time of sending, for L10
 	reply, answer, why := e.exchange(ctx, lane, tx.message, tx.packed, nil)
+	// When the original left is not known better than by the end of its exchange,
+	// but for a full wait for the answer, which began after the last byte (L10).
+	left := time.Now()
+	if errors.Is(why, ErrNoAnswer) {
+		left = left.Add(-e.timers.AnswerWithin)
+	}
+	e.follow(tx.id, func(t *trail) { t.sent = left })
 	return e.conclude(tx, r, reply, answer, why)
 }
 
-// check refuses what could not be sent before anything is recorded. The trace
-// number is not known yet; any will do.
-func (e *Engine) check(r iso.Request) error {
-	if !e.profile.Reversible(r.Type) { // L16: only what can be reversed is run
-		return fmt.Errorf("%w: profile %s does not reverse %q", iso.ErrInvalid, e.profile.Name(), r.Type)
+// laneOf trims what the wire fills up, so that a terminal has one lane however
+// its firmware writes its id.
+func laneOf(a iso.Acceptor) journal.Lane {
+	return journal.Lane{Terminal: strings.TrimRight(a.Terminal, " "), Merchant: strings.TrimRight(a.Merchant, " ")}
+}
+
+// enter is the gate (L9): it waits for the lane and settles what it owes, both
+// together within SettleWithin. On success the caller has the lane.
+func (e *Engine) enter(ctx context.Context, lane journal.Lane) (unlock func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, e.timers.SettleWithin)
+	defer cancel()
+	unlock, err = e.lanes.lock(ctx, lane)
+	if err != nil { // a reversal or another transaction is under way
+		if owed, _ := e.owedOn(lane); len(owed) > 0 {
+			return nil, &OwedError{Lane: lane, Oldest: owed[0].ID, Count: len(owed)}
+		}
+		return nil, fmt.Errorf("%w: terminal %s is busy with another transaction: %w", ErrNotSent, lane.Terminal, err)
 	}
-	r.STAN = 1
-	m, err := e.profile.Build(r)
-	if err != nil {
-		return err
+	if err := e.settle(ctx, lane); err != nil {
+		unlock()
+		return nil, err
 	}
-	_, err = e.profile.Pack(m)
-	return err
+	return unlock, nil
 }
 
 // recorded is a request whose entry is durable.
@@ -196,27 +227,37 @@ func (e *Engine) conclude(tx recorded, r iso.Request, reply Reply, answer journa
 // failed records the cause of a doubt and wakes the reversal. The entry is armed
 // whether that write succeeds or not (L2).
 func (e *Engine) failed(tx recorded, cause iso.Cause, answer journal.Answer, why error) error {
-	if err := e.owe(tx.id, tx.lane, cause, answer); err != nil {
+	if err := e.owe(tx.id, tx.lane, tx.stan, cause, answer); err != nil {
 		why = errors.Join(why, err)
 	}
 	return &FailedError{ID: tx.id, Cause: cause, Err: why}
 }
 
-func (e *Engine) owe(id journal.ID, lane journal.Lane, cause iso.Cause, answer journal.Answer) error {
-	e.mu.Lock()
-	delete(e.live, id)
-	e.mu.Unlock()
+func (e *Engine) owe(id journal.ID, lane journal.Lane, stan uint32, cause iso.Cause, answer journal.Answer) error {
 	if err := e.journal.Owe(id, string(cause), answer); err != nil {
 		return err
 	}
-	e.emit(Event{Kind: EventOwed, ID: id, Lane: lane, Cause: cause})
-	e.Wake()
+	e.mu.Lock()
+	delete(e.live, id)
+	e.mu.Unlock()
+	e.emit(Event{Kind: EventOwed, ID: id, Lane: lane, STAN: stan, Cause: cause})
+	e.nudge()
 	return nil
 }
 
-// Wake tells Run that something may be owed, or that the network is back: what
-// is owed is tried at once.
+// Wake tells the engine that the network is back: Run tries at once what is
+// owed, with a new burst for each entry.
 func (e *Engine) Wake() {
+	e.mu.Lock()
+	for _, t := range e.seen {
+		t.tries = 0
+	}
+	e.mu.Unlock()
+	e.nudge()
+}
+
+// nudge makes Run look again; what waits for its back-off goes on waiting.
+func (e *Engine) nudge() {
 	select {
 	case e.wake <- struct{}{}:
 	default: // it is awake already

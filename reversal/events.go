@@ -23,6 +23,7 @@ const (
 	EventParked    EventKind = "parked"      // a person must look
 	EventLate      EventKind = "late-answer" // an answer after its time, kept as evidence
 	EventStray     EventKind = "stray"       // a message that answers nothing of ours
+	EventDamaged   EventKind = "damaged"     // entries of the journal cannot be read (L13)
 )
 
 // Event is one thing that happened. It holds no card data.

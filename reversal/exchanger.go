@@ -15,7 +15,8 @@ type Exchanger interface {
 	//
 	// The one promise (L4): an error wrapping ErrNotSent means that not one byte
 	// of the message was handed to the network. Any doubt is another error:
-	// ErrNoAnswer when the time was up, anything else when the line was lost.
+	// ErrNoAnswer when the answer's time was up, counted from the last byte handed
+	// over; anything else when the line was lost.
 	//
 	// It must end soon after ctx does, and must never let a message that came
 	// for one exchange answer another.

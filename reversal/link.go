@@ -79,7 +79,7 @@ func (l *Link) Exchange(ctx context.Context, lane journal.Lane, message []byte, 
 	defer unlock()
 	conn, err := l.connect(ctx)
 	if err != nil {
-		return fmt.Errorf("%w: no connection to %s: %w", ErrNotSent, l.o.Address, err)
+		return fmt.Errorf("%w: %w", ErrNotSent, err)
 	}
 	defer func() { _ = conn.Close() }()
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
@@ -132,7 +132,7 @@ func (l *Link) connect(ctx context.Context) (net.Conn, error) {
 	secure := tls.Client(conn, l.o.TLS)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		_ = conn.Close()
-		return nil, fmt.Errorf("TLS: %w", err)
+		return nil, fmt.Errorf("TLS with %s: %w", l.o.Address, err)
 	}
 	return secure, nil
 }

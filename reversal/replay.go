@@ -32,7 +32,9 @@ func (e *Engine) loop(ctx context.Context, untilQuiet bool) error {
 		return errors.New("engine: Run or Drain is running already")
 	}
 	defer e.running.Store(false)
-	e.trigger(nil)
+	e.draining.Store(untilQuiet)
+	defer e.draining.Store(false)
+	e.Wake() // a start is a trigger
 	for {
 		next, open, err := e.sweep(ctx)
 		switch {
@@ -45,36 +47,13 @@ func (e *Engine) loop(ctx context.Context, untilQuiet bool) error {
 		case ctx.Err() != nil:
 			return nil
 		}
-		timer := time.NewTimer(jitter(next))
+		timer := time.NewTimer(next)
 		select {
 		case <-ctx.Done():
 		case <-e.wake:
-			e.trigger(nil)
 		case <-timer.C:
 		}
 		timer.Stop()
-	}
-}
-
-// jitter makes a wait up to a fifth longer, so that a thousand terminals do not
-// return in step after an outage. Longer, never shorter: the decision is made
-// again when it is over. It decides nothing, so its seed does not matter.
-func jitter(d time.Duration) time.Duration {
-	return d + time.Duration(rand.Int64N(int64(d)/5+1))
-}
-
-// trigger allows a new burst of attempts for everything on one lane, or (nil) on
-// all.
-func (e *Engine) trigger(only []journal.Entry) {
-	for _, entry := range only {
-		e.follow(entry.ID, func(t *trail) { t.tries = 0 })
-	}
-	if only == nil {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		for _, t := range e.seen {
-			t.tries = 0
-		}
 	}
 }
 
@@ -123,12 +102,29 @@ func (e *Engine) sweepLane(ctx context.Context, lane journal.Lane) (time.Duratio
 
 // open lists what is armed or owed, sales waiting for Complete included.
 func (e *Engine) open() ([]journal.Entry, error) {
-	armed, err := e.journal.Armed()
+	armed, err := e.readable(e.journal.Armed())
 	if err != nil {
 		return nil, err
 	}
-	owed, err := e.journal.Owed()
+	owed, err := e.readable(e.journal.Owed())
 	return slices.Concat(owed, armed), err
+}
+
+// readable goes on with the entries that can be read when some cannot: one bad
+// record must not keep the others from being reversed (L9). It is told once
+// (L13).
+func (e *Engine) readable(list []journal.Entry, err error) ([]journal.Entry, error) {
+	if !errors.Is(err, journal.ErrPartial) {
+		return list, err
+	}
+	e.mu.Lock()
+	told := e.damage == err.Error()
+	e.damage = err.Error()
+	e.mu.Unlock()
+	if !told {
+		e.emit(Event{Kind: EventDamaged, Note: err.Error()})
+	}
+	return list, nil
 }
 
 func (e *Engine) openLanes() ([]journal.Lane, error) {
@@ -147,7 +143,7 @@ func (e *Engine) openLanes() ([]journal.Lane, error) {
 // of it is being sent. With all set, sales that still might be completed are
 // taken for forgotten too.
 func (e *Engine) recover(lane journal.Lane, all bool) error {
-	armed, err := e.journal.Armed()
+	armed, err := e.readable(e.journal.Armed())
 	if err != nil {
 		return err
 	}
@@ -165,7 +161,7 @@ func (e *Engine) recover(lane journal.Lane, all bool) error {
 				continue
 			}
 		}
-		err := e.owe(entry.ID, lane, cause, sale.answer)
+		err := e.owe(entry.ID, lane, entry.STAN, cause, sale.answer)
 		if err != nil && !errors.Is(err, journal.ErrMove) { // completed this very moment: good
 			return err
 		}
@@ -173,43 +169,58 @@ func (e *Engine) recover(lane journal.Lane, all bool) error {
 	return nil
 }
 
-// settle is the gate (L9): what the lane owes goes first, within a bounded time.
+// settle sends what the lane owes until it owes nothing or ctx ends. The caller
+// holds the lane.
 func (e *Engine) settle(ctx context.Context, lane journal.Lane) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	if err := e.recover(lane, true); err != nil {
 		return fmt.Errorf("%w, because the journal cannot be used: %w", ErrNotSent, err)
 	}
-	owed, err := e.owedOn(lane)
-	if err != nil {
-		return fmt.Errorf("%w, because the journal cannot be used: %w", ErrNotSent, err)
-	}
-	if len(owed) == 0 {
-		return nil
-	}
-	e.trigger(owed)
-	ctx, cancel := context.WithTimeout(ctx, e.timers.SettleWithin)
-	defer cancel()
-	for {
-		wait, left, err := e.replayOldest(ctx, lane)
+	for trigger := true; ; trigger = false {
+		owed, err := e.owedOn(lane)
 		if err != nil {
 			return fmt.Errorf("%w, because the journal cannot be used: %w", ErrNotSent, err)
 		}
-		if left == 0 {
+		if len(owed) == 0 {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
-			e.Wake() // Run goes on with it
-			if owed, err = e.owedOn(lane); err != nil || len(owed) == 0 {
-				continue // the next look says which
-			}
+		if ctx.Err() != nil {
+			e.nudge() // Run goes on with it
 			return &OwedError{Lane: lane, Oldest: owed[0].ID, Count: len(owed)}
-		case <-time.After(wait):
+		}
+		if trigger { // a new transaction is one
+			for _, entry := range owed {
+				e.follow(entry.ID, func(t *trail) { t.tries = 0 })
+			}
+		}
+		wait, _, err := e.replayOldest(ctx, lane)
+		if err != nil {
+			return fmt.Errorf("%w, because the journal cannot be used: %w", ErrNotSent, err)
+		}
+		if !waitFor(ctx, wait) {
+			cancel()
 		}
 	}
 }
 
+// waitFor waits, and reports false at once when ctx would end before.
+func waitFor(ctx context.Context, wait time.Duration) bool {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < wait {
+		return false
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return ctx.Err() == nil
+	}
+}
+
 func (e *Engine) owedOn(lane journal.Lane) ([]journal.Entry, error) {
-	all, err := e.journal.Owed()
+	all, err := e.readable(e.journal.Owed())
 	return slices.DeleteFunc(all, func(entry journal.Entry) bool { return entry.Lane != lane }), err
 }
 
@@ -224,7 +235,7 @@ func (e *Engine) replayOldest(ctx context.Context, lane journal.Lane) (wait time
 	entry, left := owed[0], len(owed)
 	doubt := Doubt{Status: entry.Status, Attempts: entry.Attempts, Refusals: entry.Refusals}
 	e.follow(entry.ID, func(t *trail) {
-		doubt.Tries, doubt.NotFound = t.tries, t.notFound
+		doubt.Tries, doubt.Spread, doubt.NotFound = t.tries, t.spread, t.notFound
 		doubt.SinceTry, doubt.SinceSent = time.Since(t.lastTry), time.Since(t.sent)
 	})
 	d := Decide(doubt, e.timers)
@@ -297,7 +308,7 @@ func (e *Engine) settleReply(entry journal.Entry, n int, left time.Time, reply R
 	var verdict Verdict
 	e.follow(entry.ID, func(t *trail) {
 		verdict = Judge(reply, left.Sub(t.sent), e.timers)
-		t.lastTry, t.notFound = time.Now(), verdict == TooEarly
+		t.lastTry, t.spread, t.notFound = time.Now(), rand.Float64(), verdict == TooEarly
 	})
 	switch verdict {
 	case Confirmed:

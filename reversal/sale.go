@@ -3,6 +3,7 @@ package reversal
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"uncharge/iso"
@@ -55,7 +56,10 @@ func (s *Sale) Complete() error {
 	switch {
 	case err == nil:
 		s.engine.forget(s.ID)
-		s.engine.emit(Event{Kind: EventCompleted, ID: s.ID, Lane: s.Lane, Code: s.Code.Code})
+		if s.engine.draining.Load() {
+			s.engine.nudge() // it may have been the last one
+		}
+		s.engine.emit(Event{Kind: EventCompleted, ID: s.ID, Lane: s.Lane, STAN: s.STAN, Code: s.Code.Code})
 		return nil
 	case errors.As(err, &move) && move.From == journal.Completed:
 		return nil
@@ -68,14 +72,18 @@ func (s *Sale) Complete() error {
 
 // Reverse says that the sale must not stand, and why: the chip declined, the
 // customer left, the firmware could not store its part. When it returns nil the
-// cause is durable; the reversal goes by itself. Calling it again gives nil.
+// cause is durable; the reversal goes by itself. Calling it again gives nil. A
+// cause that iso does not list counts as iso.NotCompleted.
 //
 // Errors: one wrapping journal.ErrMove when the sale was completed (undo it with
 // a void). After any other error the sale is armed still and will be reversed.
 func (s *Sale) Reverse(cause iso.Cause) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	err := s.engine.owe(s.ID, s.Lane, cause, s.answer)
+	if !slices.Contains(iso.Causes(), cause) {
+		cause = iso.NotCompleted
+	}
+	err := s.engine.owe(s.ID, s.Lane, s.STAN, cause, s.answer)
 	var move *journal.MoveError
 	switch {
 	case err == nil:

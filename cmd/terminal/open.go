@@ -27,7 +27,8 @@ type flags struct {
 	host, profile, journalDir, keyFile string
 	terminal, merchant, currency       string
 	tlsCA, logLevel, haltAt            string
-	answerWithin, overtaken, lockWait  time.Duration
+	answerWithin, settleWithin         time.Duration
+	overtaken, lockWait                time.Duration
 }
 
 func (f *flags) register(set *pflag.FlagSet) {
@@ -41,6 +42,7 @@ func (f *flags) register(set *pflag.FlagSet) {
 	set.StringVar(&f.tlsCA, "tls-ca", "", "use TLS and trust the certificates in this PEM `FILE`")
 	set.StringVar(&f.logLevel, "log-level", "warn", "log to standard error from this level: debug, info, warn, error")
 	set.DurationVar(&f.answerWithin, "answer-within", 0, "how long to wait for an answer (default: the profile's)")
+	set.DurationVar(&f.settleWithin, "settle-within", 0, "how long a sale may wait for what is owed before it is refused (default: the profile's)")
 	set.DurationVar(&f.overtaken, "overtaken-window", 0, "how soon after a sale \"original not found\" may mean that the reversal overtook it (default: the profile's)")
 	set.DurationVar(&f.lockWait, "lock-wait", journal.LockWaitDefault, "how long to wait for another process to let go of the journal")
 	set.StringVar(&f.haltAt, "halt-at", "", "for tests: stop for ever at `STEP`, to be killed there: "+strings.Join(haltSteps, ", "))
@@ -72,6 +74,9 @@ func (f *flags) open(stderr io.Writer) (*device, error) {
 	timers := d.profile.Timers()
 	if f.answerWithin > 0 {
 		timers.AnswerWithin = f.answerWithin
+	}
+	if f.settleWithin > 0 {
+		timers.SettleWithin = f.settleWithin
 	}
 	if f.overtaken > 0 {
 		timers.OvertakenWindow = f.overtaken
@@ -193,7 +198,7 @@ func makeKey(path string) ([]byte, error) {
 // logEvent writes one event as a structured line. Events hold no card data.
 func logEvent(log zerolog.Logger, e reversal.Event) {
 	level := zerolog.InfoLevel
-	if e.Kind == reversal.EventParked || e.Kind == reversal.EventRefused {
+	if e.Kind == reversal.EventParked || e.Kind == reversal.EventRefused || e.Kind == reversal.EventDamaged {
 		level = zerolog.WarnLevel
 	}
 	line := log.WithLevel(level).Uint64("entry", uint64(e.ID)).Str("terminal", e.Lane.Terminal)
