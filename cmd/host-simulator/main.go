@@ -86,7 +86,7 @@ func newCommand(f *flags, serve func(context.Context) error) *cobra.Command {
 		Example: examples,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usagef("takes no arguments, got %q; see host-simulator --help", args[0])
+				return usagef("takes no arguments; see host-simulator --help") // not repeated: it may be a card number (L11)
 			}
 			return nil
 		},

@@ -82,7 +82,7 @@ func newRoot() *cobra.Command {
 		},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
-	f.register(root.PersistentFlags())
+	f.register(root)
 	root.AddCommand(newSaleCommand(f), newRunCommand(f), newSoakCommand(f))
 	for _, c := range root.Commands() {
 		c.Args = usageArgs

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
-	"github.com/spf13/pflag"
+	"github.com/spf13/cobra"
 
 	"uncharge/iso"
 	"uncharge/journal"
@@ -31,7 +31,8 @@ type flags struct {
 	overtaken, lockWait                time.Duration
 }
 
-func (f *flags) register(set *pflag.FlagSet) {
+func (f *flags) register(root *cobra.Command) {
+	set := root.PersistentFlags()
 	set.StringVar(&f.host, "host", "127.0.0.1:8583", "host to send to, `ADDRESS:PORT`")
 	set.StringVar(&f.profile, "profile", "iso87-ascii", "how the host speaks; one of "+strings.Join(iso.ProfileNames(), ", "))
 	set.StringVar(&f.journalDir, "journal", "journal", "journal `DIR`, made if it is not there")
