@@ -104,26 +104,30 @@ func openStore(path string, readOnly bool, wait time.Duration) (*store, error) {
 		return nil, err
 	}
 	s := &store{path: path}
+	mapSize := 0
+	if !readOnly {
+		// Large enough that the map does not grow in a journal's life: growing waits
+		// for readers. Small enough for 32-bit machines.
+		mapSize = 64 << 20
+	}
 	err := s.contained(func() error {
 		var err error
 		s.db, err = bolt.Open(path, 0o600, &bolt.Options{
-			Timeout:  max(wait, time.Millisecond), // zero would wait for ever
-			ReadOnly: readOnly,
-			// Large enough that the map does not grow in a journal's life: growing
-			// waits for readers. Small enough for 32-bit machines.
-			InitialMmapSize: 64 << 20,
+			Timeout:         max(wait, time.Millisecond), // zero would wait for ever
+			ReadOnly:        readOnly,
+			InitialMmapSize: mapSize,
 			OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
 				var err error
 				s.file, err = os.OpenFile(name, flag, mode)
 				return s.file, err
 			},
 		})
-		var path *fs.PathError
+		var refused syscall.Errno
 		switch {
 		case errors.Is(err, bolterrors.ErrTimeout):
 			return &LockError{Path: s.path, Waited: wait}
-		case errors.As(err, &path): // no permission, read-only medium
-			return err
+		case errors.As(err, &refused): // no permission, read-only medium, no memory: says nothing of the file
+			return fmt.Errorf("%s: %w", s.path, err)
 		case err != nil:
 			return fmt.Errorf("%w: %s: %w", ErrDamaged, s.path, err)
 		}
