@@ -58,8 +58,8 @@ func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "journal-dump",
 		Short: "What happened to this sale?",
-		Long: "journal-dump shows what a terminal's journal holds. It never writes, needs no key,\n" +
-			"and shows the last four digits of a card at most.\n\n" + exitHelp,
+		Long: "journal-dump shows what a terminal's journal holds. It never writes, needs no\n" +
+			"key, and shows the last four digits of a card at most.\n\n" + exitHelp,
 		Example: `  journal-dump list --journal ./j
   journal-dump show 3 --journal ./j
   journal-dump pending --journal ./j -o ndjson`,
@@ -71,8 +71,10 @@ func newRoot() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%v", err) })
 	root.PersistentFlags().StringVarP(&f.dir, "journal", "j", "journal", "journal `DIR`")
-	root.PersistentFlags().StringVarP(&f.output, "output", "o", "table", "table or ndjson")
-	root.PersistentFlags().DurationVar(&f.wait, "lock-wait", 2*time.Second, "how long to wait while a terminal has the journal open")
+	root.PersistentFlags().StringVarP(&f.output, "output", "o", "table", "`FORM` of the output: table or ndjson")
+	root.PersistentFlags().DurationVar(&f.wait, "lock-wait", 2*time.Second, "wait this `TIME` while a terminal has the journal open")
+	// Terminals have 80 columns.
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", ".FlagUsagesWrapped 80"))
 	root.AddCommand(newListCommand(f), newShowCommand(f), newPendingCommand(f))
 	return root
 }

@@ -34,7 +34,7 @@ func newListCommand(f *flags) *cobra.Command {
 			return list(s, f, number, cmd.OutOrStdout())
 		},
 	}
-	c.Flags().IntVarP(&number, "number", "n", 20, "how many; 0 means all")
+	c.Flags().IntVarP(&number, "number", "n", 20, "this `NUMBER` of entries; 0 means all")
 	return c
 }
 
@@ -63,9 +63,9 @@ func newPendingCommand(f *flags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "pending",
 		Short: "What is armed, owed or parked, the oldest first",
-		Long: "pending shows every entry whose customer may be charged for nothing: armed (no outcome\n" +
-			"yet), owed (a reversal must reach the host) and parked (the host refused; a person\n" +
-			"must act). Nothing else in the journal needs attention.\n\n" + exitHelp,
+		Long: "pending shows every entry whose customer may be charged for nothing: armed (no\n" +
+			"outcome yet), owed (a reversal must reach the host) and parked (the host\n" +
+			"refused; a person must act). Nothing else in the journal needs attention.\n\n" + exitHelp,
 		Example: "  journal-dump pending --journal ./j",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

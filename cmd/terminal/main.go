@@ -71,8 +71,8 @@ func newRoot() *cobra.Command {
 		Use:   "terminal",
 		Short: "Reference firmware: run card sales so that no failed one stays charged",
 		Long: "terminal runs card sales through the journal and the reversal engine.\n" +
-			"It is for test cards only: a PAN on a command line is seen by every user of the machine.\n\n" + exitHelp,
-		Example: `  terminal sale --host 127.0.0.1:8583 --journal ./j --amount 12.50 --pan 4111111111111111
+			"It is for test cards only: a PAN on a command line is seen by every user of\nthe machine.\n\n" + exitHelp,
+		Example: `  terminal sale --journal ./j --amount 12.50 --pan 4111111111111111
   terminal run --host 127.0.0.1:8583 --journal ./j --until-quiet
   terminal soak --host 127.0.0.1:8583 --journal ./j -n 100`,
 		SilenceUsage: true, SilenceErrors: true,
@@ -83,6 +83,8 @@ func newRoot() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
 	f.register(root)
+	// Terminals have 80 columns.
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", ".FlagUsagesWrapped 80"))
 	root.AddCommand(newSaleCommand(f), newRunCommand(f), newSoakCommand(f))
 	for _, c := range root.Commands() {
 		c.Args = usageArgs

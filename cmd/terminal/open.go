@@ -34,18 +34,18 @@ type flags struct {
 func (f *flags) register(root *cobra.Command) {
 	set := root.PersistentFlags()
 	set.StringVar(&f.host, "host", "127.0.0.1:8583", "host to send to, `ADDRESS:PORT`")
-	set.StringVar(&f.profile, "profile", "iso87-ascii", "how the host speaks; one of "+strings.Join(iso.ProfileNames(), ", "))
+	set.StringVar(&f.profile, "profile", "iso87-ascii", "how the host speaks, by `NAME`: "+strings.Join(iso.ProfileNames(), ", "))
 	set.StringVar(&f.journalDir, "journal", "journal", "journal `DIR`, made if it is not there")
-	set.StringVar(&f.keyFile, "key", "", "device key `FILE`, made with a new journal (default: the journal's name with .key)")
-	set.StringVar(&f.terminal, "tid", "TERM0001", "terminal id (DE 41)")
-	set.StringVar(&f.merchant, "mid", "MERCHANT0000001", "merchant id (DE 42)")
-	set.StringVar(&f.currency, "currency", "USD", "ISO 4217 currency")
+	set.StringVar(&f.keyFile, "key", "", "device key `FILE`, made with a new journal (default: the journal's name and .key)")
+	set.StringVar(&f.terminal, "tid", "TERM0001", "terminal `ID` (DE 41)")
+	set.StringVar(&f.merchant, "mid", "MERCHANT0000001", "merchant `ID` (DE 42)")
+	set.StringVar(&f.currency, "currency", "USD", "ISO 4217 `CODE` of the currency")
 	set.StringVar(&f.tlsCA, "tls-ca", "", "use TLS and trust the certificates in this PEM `FILE`")
-	set.StringVar(&f.logLevel, "log-level", "warn", "log to standard error from this level: debug, info, warn, error")
-	set.DurationVar(&f.answerWithin, "answer-within", 0, "how long to wait for an answer (default: the profile's)")
-	set.DurationVar(&f.settleWithin, "settle-within", 0, "how long a sale may wait for what is owed before it is refused (default: the profile's)")
-	set.DurationVar(&f.overtaken, "overtaken-window", 0, "how soon after a sale \"original not found\" may mean that the reversal overtook it (default: the profile's)")
-	set.DurationVar(&f.lockWait, "lock-wait", journal.LockWaitDefault, "how long to wait for another process to let go of the journal")
+	set.StringVar(&f.logLevel, "log-level", "warn", "log to standard error from this `LEVEL`: debug, info, warn, error")
+	set.DurationVar(&f.answerWithin, "answer-within", 0, "wait this `TIME` for an answer (default: the profile's)")
+	set.DurationVar(&f.settleWithin, "settle-within", 0, "a sale may wait this `TIME` for what is owed before it is refused (default: the profile's)")
+	set.DurationVar(&f.overtaken, "overtaken-window", 0, "for this `TIME` after a sale \"original not found\" may mean that the reversal overtook it (default: the profile's)")
+	set.DurationVar(&f.lockWait, "lock-wait", journal.LockWaitDefault, "wait this `TIME` for another process to let go of the journal")
 	set.StringVar(&f.haltAt, "halt-at", "", "for tests: stop for ever at `STEP`, to be killed there: "+strings.Join(haltSteps, ", "))
 }
 
@@ -94,7 +94,7 @@ func (f *flags) open(stderr io.Writer) (*device, error) {
 	if err != nil {
 		return nil, err
 	}
-	log := zerolog.New(zerolog.ConsoleWriter{Out: stderr, NoColor: true, TimeFormat: time.TimeOnly}).Level(level).With().Timestamp().Logger()
+	log := zerolog.New(stderr).Level(level).With().Timestamp().Logger()
 	d.engine, err = reversal.New(reversal.Options{
 		Journal: d.journal, Profile: d.profile, Exchanger: haltingExchanger{link, d.profile, d.halt},
 		Timers: &timers, Observe: func(e reversal.Event) { logEvent(log, e) },

@@ -18,15 +18,15 @@ func newRunCommand(f *flags) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "run",
 		Short: "Reverse what is owed, and go on until stopped",
-		Long: "run reverses what a crash left armed and whatever else is owed, until it is stopped\n" +
-			"(SIGINT, SIGTERM) or, with --until-quiet, until nothing is owed.\n\n" + exitHelp,
+		Long: "run reverses what a crash left armed and whatever else is owed, until it is\n" +
+			"stopped (SIGINT, SIGTERM) or, with --until-quiet, until nothing is owed.\n\n" + exitHelp,
 		Example: "  terminal run --host 127.0.0.1:8583 --journal ./j --until-quiet --within 30s",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return serve(cmd.Context(), f, untilQuiet, within, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	c.Flags().BoolVar(&untilQuiet, "until-quiet", false, "end as soon as nothing is owed")
-	c.Flags().DurationVar(&within, "within", 0, "with --until-quiet: give up after this long and exit 13 (0: never)")
+	c.Flags().DurationVar(&within, "within", 0, "with --until-quiet: give up after this `TIME` and exit 13 (0: never)")
 	return c
 }
 

@@ -30,19 +30,19 @@ func newSaleCommand(f *flags) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "sale",
 		Short: "Run one sale; if it fails, reverse it",
-		Long: "sale records one sale, sends it and says what became of it. If it failed half way\n" +
-			"it is reversed; what could not be reversed in time stays armed in the journal and\n" +
-			"is reversed by the next sale or by \"terminal run\".\n\n" + exitHelp,
-		Example: "  terminal sale --amount 12.50 --pan 4111111111111111 --host 127.0.0.1:8583 --journal ./j",
+		Long: "sale records one sale, sends it and says what became of it. If it failed half\n" +
+			"way it is reversed; what could not be reversed in time stays owed in the\n" +
+			"journal and is reversed by the next sale or by \"terminal run\".\n\n" + exitHelp,
+		Example: "  terminal sale --journal ./j --amount 12.50 --pan 4111111111111111",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return sell(cmd.Context(), f, s, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
-	c.Flags().StringVar(&s.amount, "amount", "", "amount in major units, such as 12.50 (needed)")
-	c.Flags().StringVar(&s.pan, "pan", "", "card number of a test card (needed)")
+	c.Flags().StringVar(&s.amount, "amount", "", "`AMOUNT` in major units, such as 12.50 (needed)")
+	c.Flags().StringVar(&s.pan, "pan", "", "`NUMBER` of a test card (needed)")
 	c.Flags().StringVar(&s.expiry, "expiry", "", "expiry `YYMM`")
-	c.Flags().StringVar(&s.then, "then", thenComplete, "after an approval: complete, decline (the chip says no) or forget")
-	c.Flags().DurationVar(&s.reverseWithin, "reverse-within", 5*time.Second, "after a failure, how long to try the reversal before leaving it to the next run")
+	c.Flags().StringVar(&s.then, "then", thenComplete, "`WHAT` to do after an approval: complete, decline (the chip says no) or forget")
+	c.Flags().DurationVar(&s.reverseWithin, "reverse-within", 5*time.Second, "after a failure, try the reversal for this `TIME` before leaving it to the next run")
 	return c
 }
 

@@ -33,18 +33,18 @@ func newSoakCommand(f *flags) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "soak",
 		Short: "Run many sales, some of which go wrong, then settle what is owed",
-		Long: "soak runs sales with published test cards and random amounts. After an approval the\n" +
-			"chip now and then declines, or the firmware forgets the sale. The faults of line and\n" +
-			"host are the host's: start host-simulator with --fault. It ends with exit 0 when all\n" +
-			"that was owed is settled, 13 when something still is.\n\n" + exitHelp,
-		Example: "  terminal soak -n 200 --seed 7 --host 127.0.0.1:8583 --journal ./j --answer-within 500ms",
+		Long: "soak runs sales with published test cards and random amounts. After an approval\n" +
+			"the chip now and then declines, or the firmware forgets the sale. The faults of\n" +
+			"line and host are the host's: start host-simulator with --fault. It ends with\n" +
+			"exit 0 when all that was owed is settled, 13 when something still is.\n\n" + exitHelp,
+		Example: "  terminal soak -n 200 --seed 7 --journal ./j --answer-within 500ms",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return s.run(cmd.Context(), f, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	c.Flags().IntVarP(&s.n, "number", "n", 100, "how many sales")
 	c.Flags().Uint64Var(&s.seed, "seed", 0, "repeat a run (0: choose one and print it)")
-	c.Flags().DurationVar(&s.settle, "settle-within", time.Minute, "how long to try, at the end, what is still owed")
+	c.Flags().DurationVar(&s.settle, "drain-within", time.Minute, "at the end, try what is still owed for this `TIME`")
 	return c
 }
 
