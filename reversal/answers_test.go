@@ -294,7 +294,8 @@ func TestL10NotFoundTooEarlyIsAskedAgainAfterTheWindow(t *testing.T) {
 
 func TestL10NotFoundAfterTheWindowCountsAtOnce(t *testing.T) {
 	play(t, func(t *testing.T, s *scene) {
-		id := s.fail(lane1) // 45 s of silence: the window is over
+		id := s.fail(lane1) // until the exchange ends the sale may be on its way
+		s.wait(s.timers.OvertakenWindow)
 		s.host.onReversal(says("25"))
 		s.drain()
 		if e := s.wantStatus(id, journal.Reversed); e.Attempts != 1 || e.LastCode != "25" {

@@ -44,6 +44,7 @@ type Decision struct {
 	Do      Action
 	Attempt int           // with Send: its number; 1 goes with the reversal MTI, later ones with the repeat MTI (L6)
 	Wait    time.Duration // with Wait
+	Yield   bool          // with Wait: those behind it on the lane may go meanwhile (L9)
 	Why     string        // with Park
 }
 
@@ -63,10 +64,15 @@ func Decide(d Doubt, t iso.Timers) Decision {
 	wait := backoff(d.Tries-t.Burst, t)
 	wait += time.Duration(d.Spread * spreadMax * float64(wait))
 	if wait > d.SinceTry {
-		return Decision{Do: Wait, Wait: wait - d.SinceTry}
+		return Decision{Do: Wait, Wait: wait - d.SinceTry, Yield: d.Attempts >= yieldAfter}
 	}
 	return Decision{Do: Send, Attempt: d.Attempts + 1}
 }
+
+// yieldAfter is how many attempts an entry may make before those behind it on
+// its lane are tried while it waits: it may be one that this host can never
+// answer, and must not hold them up for ever (L9).
+const yieldAfter = 10
 
 // spreadMax is the part by which chance may stretch a wait, so that a thousand
 // terminals do not return in step after an outage.
@@ -99,7 +105,8 @@ type Reply struct {
 	Heard    Heard
 	HasCode  bool // DE 39 is there
 	Code     iso.Code
-	AmountOK bool // the amount approved is known: DE 4 is there, or the whole was approved
+	AmountOK bool // the amount of a partial approval is known
+	Approved bool // of a reversal: the host approved the original before
 }
 
 // Outcome is what a request's reply means.
@@ -172,8 +179,11 @@ func Judge(r Reply, sinceSent time.Duration, t iso.Timers) Verdict {
 	case iso.Confirm:
 		return Confirmed
 	case iso.NotFound:
-		if sinceSent < t.OvertakenWindow {
+		switch {
+		case sinceSent < t.OvertakenWindow: // L10
 			return TooEarly
+		case r.Approved: // it had the original: this is not its word that it is undone
+			return Refused
 		}
 		return Confirmed
 	case iso.Retry:

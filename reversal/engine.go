@@ -41,8 +41,8 @@ type Engine struct {
 	mu   sync.Mutex // guards what follows
 	live map[journal.ID]provisional
 	seen map[journal.ID]*trail
-	// damage is what was told of entries that cannot be read.
-	damage string
+	// damage is the error of the entries that cannot be read.
+	damage error
 }
 
 // provisional is an approved sale that waits for Complete.
@@ -119,13 +119,9 @@ func (e *Engine) Send(ctx context.Context, r iso.Request) (*Sale, error) {
 	}
 	e.emit(Event{Kind: EventArmed, ID: tx.id, Lane: lane, STAN: tx.stan})
 	reply, answer, why := e.exchange(ctx, lane, tx.message, tx.packed, nil)
-	// When the original left is not known better than by the end of its exchange,
-	// but for a full wait for the answer, which began after the last byte (L10).
-	left := time.Now()
-	if errors.Is(why, ErrNoAnswer) {
-		left = left.Add(-e.timers.AnswerWithin)
-	}
-	e.follow(tx.id, func(t *trail) { t.sent = left })
+	// Nothing of the request leaves after the end of its exchange. When it left
+	// before that is not known: TCP may have had it in hand for a while (L10).
+	e.follow(tx.id, func(t *trail) { t.sent = time.Now() })
 	return e.conclude(tx, r, reply, answer, why)
 }
 
@@ -294,11 +290,12 @@ func (e *Engine) exchange(ctx context.Context, lane journal.Lane, request *iso.M
 	defer cancel()
 	var reply Reply
 	var answer journal.Answer
+	garbled := false
 	err := e.exchanger.Exchange(ctx, lane, packed, func(raw []byte) bool {
 		m, err := e.profile.Unpack(raw)
 		if err != nil {
-			reply = Reply{Heard: Garbled}
-			return true
+			garbled = true // what answers it may still come
+			return false
 		}
 		if err := e.profile.Match(request, m); err != nil { // L5
 			if late == nil || !late(m) {
@@ -314,6 +311,8 @@ func (e *Engine) exchange(ctx context.Context, lane journal.Lane, request *iso.M
 		return reply, answer, nil
 	case errors.Is(err, ErrNotSent):
 		return Reply{Heard: Unsent}, answer, err
+	case garbled:
+		return Reply{Heard: Garbled}, answer, err
 	case errors.Is(err, context.Canceled):
 		return Reply{Heard: Dropped}, answer, err
 	case errors.Is(err, ErrNoAnswer), errors.Is(err, context.DeadlineExceeded):

@@ -18,7 +18,9 @@ type Exchanger interface {
 	// ErrNoAnswer when the answer's time was up, counted from the last byte handed
 	// over; anything else when the line was lost.
 	//
-	// It must end soon after ctx does, and must never let a message that came
-	// for one exchange answer another.
+	// When it has returned, or the process was killed, nothing more of the message
+	// may leave: not a byte that a buffer still holds, or a request could reach the
+	// host after its reversal. It must end soon after ctx does, and must never let
+	// a message that came for one exchange answer another.
 	Exchange(ctx context.Context, lane journal.Lane, message []byte, accept func(answer []byte) bool) error
 }

@@ -30,6 +30,9 @@ func (l *laneLocks) of(lane journal.Lane) chan struct{} {
 
 // lock waits for the lane and returns the function that gives it back.
 func (l *laneLocks) lock(ctx context.Context, lane journal.Lane) (func(), error) {
+	if ctx.Err() != nil { // or the choice below would be one of chance
+		return nil, ctx.Err()
+	}
 	c := l.of(lane)
 	select {
 	case c <- struct{}{}:

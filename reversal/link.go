@@ -21,7 +21,8 @@ type LinkOptions struct {
 	DialWithin   time.Duration
 	WriteWithin  time.Duration
 	AnswerWithin time.Duration // from the last byte written; 0 means the profile's
-	// Dial replaces net.Dialer, for modems and tests.
+	// Dial replaces net.Dialer, for modems and tests. A connection that buffers
+	// what it sends must have SetLinger as net.TCPConn has it.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
@@ -77,7 +78,7 @@ func (l *Link) Exchange(ctx context.Context, lane journal.Lane, message []byte, 
 		return fmt.Errorf("%w: %w", ErrNotSent, err)
 	}
 	defer unlock()
-	conn, err := l.connect(ctx)
+	conn, abort, err := l.connect(ctx)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrNotSent, err)
 	}
@@ -105,6 +106,7 @@ func (l *Link) Exchange(ctx context.Context, lane journal.Lane, message []byte, 
 		case err != nil:
 			return fmt.Errorf("line to %s lost while waiting for the answer: %w", l.o.Address, endOf(ctx, err))
 		case accept(answer):
+			abort(false) // it has arrived: part in good order
 			return nil
 		}
 	}
@@ -122,17 +124,33 @@ func endOf(ctx context.Context, err error) error {
 
 // connect dials and, with TLS, shakes hands. No byte of any message has been
 // handed to the network when it fails.
-func (l *Link) connect(ctx context.Context) (net.Conn, error) {
+//
+// The connection is set to abort: closing it, or a SIGKILL, throws away what the
+// host's side has not acknowledged. Otherwise the kernel would go on trying to
+// deliver a sale long after its reversal was answered "not found".
+func (l *Link) connect(ctx context.Context) (conn net.Conn, abort func(bool), err error) {
 	ctx, cancel := context.WithTimeout(ctx, l.o.DialWithin)
 	defer cancel()
-	conn, err := l.o.Dial(ctx, "tcp", l.o.Address)
-	if err != nil || l.o.TLS == nil {
-		return conn, err
+	conn, err = l.o.Dial(ctx, "tcp", l.o.Address)
+	if err != nil {
+		return nil, nil, err
+	}
+	raw := conn
+	abort = func(on bool) {
+		if tcp, ok := raw.(interface{ SetLinger(seconds int) error }); ok && on {
+			_ = tcp.SetLinger(0)
+		} else if ok {
+			_ = tcp.SetLinger(-1)
+		}
+	}
+	abort(true)
+	if l.o.TLS == nil {
+		return conn, abort, nil
 	}
 	secure := tls.Client(conn, l.o.TLS)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		_ = conn.Close()
-		return nil, fmt.Errorf("TLS with %s: %w", l.o.Address, err)
+		return nil, nil, fmt.Errorf("TLS with %s: %w", l.o.Address, err)
 	}
-	return secure, nil
+	return secure, abort, nil
 }

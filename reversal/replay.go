@@ -12,94 +12,6 @@ import (
 	"uncharge/journal"
 )
 
-// idleMax is the longest that Run sleeps when it knows of nothing due.
-const idleMax = 30 * time.Second
-
-// Run reverses what is owed until ctx ends: first what a crash left armed, then
-// whatever becomes owed, with back-off. One Run (or Drain) at a time.
-//
-// It returns nil when ctx ended, and an error when the journal can no longer be
-// written or the device's key does not open it: then nothing is lost, and
-// nothing more is done until the journal is opened again.
-func (e *Engine) Run(ctx context.Context) error { return e.loop(ctx, false) }
-
-// Drain does what Run does and returns nil as soon as nothing is armed or owed.
-// When ctx ends before that the error wraps ErrReversalOwed.
-func (e *Engine) Drain(ctx context.Context) error { return e.loop(ctx, true) }
-
-func (e *Engine) loop(ctx context.Context, untilQuiet bool) error {
-	if !e.running.CompareAndSwap(false, true) {
-		return errors.New("engine: Run or Drain is running already")
-	}
-	defer e.running.Store(false)
-	e.draining.Store(untilQuiet)
-	defer e.draining.Store(false)
-	e.Wake() // a start is a trigger
-	for {
-		next, open, err := e.sweep(ctx)
-		switch {
-		case err != nil:
-			return err
-		case untilQuiet && len(open) == 0:
-			return nil
-		case ctx.Err() != nil && untilQuiet:
-			return &OwedError{Lane: open[0].Lane, Oldest: open[0].ID, Count: len(open)}
-		case ctx.Err() != nil:
-			return nil
-		}
-		timer := time.NewTimer(next)
-		select {
-		case <-ctx.Done():
-		case <-e.wake:
-		case <-timer.C:
-		}
-		timer.Stop()
-	}
-}
-
-// sweep works through every lane that is free, as far as it can without
-// waiting. It returns how long until something is due, and what is open still.
-func (e *Engine) sweep(ctx context.Context) (next time.Duration, open []journal.Entry, err error) {
-	lanes, err := e.openLanes()
-	if err != nil {
-		return 0, nil, err
-	}
-	next = idleMax
-	for _, lane := range lanes {
-		if ctx.Err() != nil {
-			break
-		}
-		unlock := e.lanes.tryLock(lane)
-		if unlock == nil {
-			next = min(next, e.timers.BackoffFirst) // a Send is at work there
-			continue
-		}
-		wait, err := e.sweepLane(ctx, lane)
-		unlock()
-		if err != nil {
-			return 0, nil, err
-		}
-		next = min(next, wait)
-	}
-	open, err = e.open()
-	return next, open, err
-}
-
-func (e *Engine) sweepLane(ctx context.Context, lane journal.Lane) (time.Duration, error) {
-	if err := e.recover(lane, false); err != nil {
-		return 0, err
-	}
-	for {
-		wait, left, err := e.replayOldest(ctx, lane)
-		if err != nil || left == 0 || wait > 0 || ctx.Err() != nil {
-			if left == 0 {
-				wait = idleMax
-			}
-			return wait, err
-		}
-	}
-}
-
 // open lists what is armed or owed, sales waiting for Complete included.
 func (e *Engine) open() ([]journal.Entry, error) {
 	armed, err := e.readable(e.journal.Armed())
@@ -111,31 +23,20 @@ func (e *Engine) open() ([]journal.Entry, error) {
 }
 
 // readable goes on with the entries that can be read when some cannot: one bad
-// record must not keep the others from being reversed (L9). It is told once
-// (L13).
+// record must not keep the others from being reversed (L9). It is told once as an
+// event, and Drain ends with it (L13).
 func (e *Engine) readable(list []journal.Entry, err error) ([]journal.Entry, error) {
 	if !errors.Is(err, journal.ErrPartial) {
 		return list, err
 	}
 	e.mu.Lock()
-	told := e.damage == err.Error()
-	e.damage = err.Error()
+	told := e.damage != nil && e.damage.Error() == err.Error()
+	e.damage = err
 	e.mu.Unlock()
 	if !told {
 		e.emit(Event{Kind: EventDamaged, Note: err.Error()})
 	}
 	return list, nil
-}
-
-func (e *Engine) openLanes() ([]journal.Lane, error) {
-	open, err := e.open()
-	var lanes []journal.Lane
-	for _, entry := range open {
-		if !slices.Contains(lanes, entry.Lane) {
-			lanes = append(lanes, entry.Lane)
-		}
-	}
-	return lanes, err
 }
 
 // recover makes owed what is armed on a lane and will not be completed: what a
@@ -194,7 +95,7 @@ func (e *Engine) settle(ctx context.Context, lane journal.Lane) error {
 				e.follow(entry.ID, func(t *trail) { t.tries = 0 })
 			}
 		}
-		wait, _, err := e.replayOldest(ctx, lane)
+		wait, _, err := e.replay(ctx, lane)
 		if err != nil {
 			return fmt.Errorf("%w, because the journal cannot be used: %w", ErrNotSent, err)
 		}
@@ -224,33 +125,39 @@ func (e *Engine) owedOn(lane journal.Lane) ([]journal.Entry, error) {
 	return slices.DeleteFunc(all, func(entry journal.Entry) bool { return entry.Lane != lane }), err
 }
 
-// replayOldest takes the oldest owed entry of a lane (L9), decides and acts. It
-// returns how long the lane has to wait before the next try, and how many
-// entries it still owes. The caller holds the lane.
-func (e *Engine) replayOldest(ctx context.Context, lane journal.Lane) (wait time.Duration, left int, err error) {
+// replay looks at the owed entries of a lane, oldest first (L9), and does the one
+// thing that is due. It returns how long the lane has to wait when nothing is,
+// and how many entries it owes. The caller holds the lane.
+//
+// An entry that was tried often and waits does not hold up those behind it.
+func (e *Engine) replay(ctx context.Context, lane journal.Lane) (wait time.Duration, left int, err error) {
 	owed, err := e.owedOn(lane)
-	if err != nil || len(owed) == 0 {
-		return 0, 0, err
+	if err != nil || ctx.Err() != nil {
+		return 0, len(owed), err
 	}
-	entry, left := owed[0], len(owed)
+	wait = idleMax
+	for _, entry := range owed {
+		d := e.decide(entry)
+		switch d.Do {
+		case Park:
+			return 0, len(owed), e.park(entry, d.Why)
+		case Send:
+			return 0, len(owed), e.reverse(ctx, entry)
+		}
+		if wait = min(wait, d.Wait); !d.Yield {
+			break
+		}
+	}
+	return wait, len(owed), nil
+}
+
+func (e *Engine) decide(entry journal.Entry) Decision {
 	doubt := Doubt{Status: entry.Status, Attempts: entry.Attempts, Refusals: entry.Refusals}
 	e.follow(entry.ID, func(t *trail) {
 		doubt.Tries, doubt.Spread, doubt.NotFound = t.tries, t.spread, t.notFound
 		doubt.SinceTry, doubt.SinceSent = time.Since(t.lastTry), time.Since(t.sent)
 	})
-	d := Decide(doubt, e.timers)
-	switch d.Do {
-	case Wait:
-		return d.Wait, left, nil
-	case Park:
-		return 0, left, e.park(entry, d.Why)
-	case Send:
-		if ctx.Err() != nil {
-			return 0, left, nil
-		}
-		return 0, left, e.reverse(ctx, entry)
-	}
-	return 0, left, nil
+	return Decide(doubt, e.timers)
 }
 
 // reverse makes one attempt: build, count, send, judge, record. Each effect is
@@ -305,6 +212,7 @@ func (e *Engine) settleReply(entry journal.Entry, n int, left time.Time, reply R
 	if why != nil {
 		ev.Note = why.Error()
 	}
+	reply.Approved = e.approvedOnce(entry)
 	var verdict Verdict
 	e.follow(entry.ID, func(t *trail) {
 		verdict = Judge(reply, left.Sub(t.sent), e.timers)
@@ -327,6 +235,18 @@ func (e *Engine) settleReply(entry journal.Entry, n int, left time.Time, reply R
 	}
 	e.emit(ev)
 	return nil
+}
+
+// approvedOnce reports whether the host is known to have approved the original,
+// in its answer or in a late one.
+func (e *Engine) approvedOnce(entry journal.Entry) bool {
+	approves := func(code string) bool {
+		class := e.profile.Code(code).Request
+		return class == iso.Approve || class == iso.Partial
+	}
+	return approves(entry.Code) || slices.ContainsFunc(entry.Steps, func(s journal.Step) bool {
+		return s.Late != nil && approves(s.Late.Code)
+	})
 }
 
 // park gives an entry to a person. It stays in the journal and in every list

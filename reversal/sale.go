@@ -27,7 +27,9 @@ type Sale struct {
 
 	engine *Engine
 	answer journal.Answer
-	mu     sync.Mutex
+
+	mu      sync.Mutex
+	unknown error // a Complete whose write failed: nobody knows whether the sale stands
 }
 
 func newSale(e *Engine, tx recorded, r iso.Request, code iso.Code, a journal.Answer) *Sale {
@@ -47,7 +49,8 @@ func newSale(e *Engine, tx recorded, r iso.Request, code iso.Code, a journal.Ans
 // Errors: one wrapping ErrFailed when the sale is being reversed already (it
 // was forgotten for too long, or reversed by another call): show "failed". One
 // wrapping journal.ErrPoisoned when the write failed: the outcome is unknown,
-// show neither and open the journal again. Calling it again after nil gives nil.
+// show neither result, restart, and look into the journal. Calling it again after
+// nil gives nil.
 func (s *Sale) Complete() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -67,7 +70,8 @@ func (s *Sale) Complete() error {
 		entry, _ := s.engine.journal.Entry(s.ID) // for the cause, which is only told
 		return &FailedError{ID: s.ID, Cause: iso.Cause(entry.Cause), Err: err}
 	}
-	return fmt.Errorf("complete entry %d: whether the sale stands is not known; show neither result and open the journal again: %w", s.ID, err)
+	s.unknown = fmt.Errorf("entry %d: whether the sale stands is not known; show neither result, restart and look into the journal: %w", s.ID, err)
+	return s.unknown
 }
 
 // Reverse says that the sale must not stand, and why: the chip declined, the
@@ -76,22 +80,29 @@ func (s *Sale) Complete() error {
 // cause that iso does not list counts as iso.NotCompleted.
 //
 // Errors: one wrapping journal.ErrMove when the sale was completed (undo it with
-// a void). After any other error the sale is armed still and will be reversed.
+// a void); the error of a Complete before it that left the outcome unknown. After
+// any other error the sale is armed or owed and will be reversed.
 func (s *Sale) Reverse(cause iso.Cause) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !slices.Contains(iso.Causes(), cause) {
 		cause = iso.NotCompleted
 	}
+	if s.unknown != nil {
+		return s.unknown
+	}
+	if entry, err := s.engine.journal.Entry(s.ID); err == nil && entry.Status == journal.Parked {
+		return nil // it was tried as far as it may be; only an operator tries it again
+	}
 	err := s.engine.owe(s.ID, s.Lane, s.STAN, cause, s.answer)
 	var move *journal.MoveError
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &move) && (move.From == journal.Owed || move.From == journal.Reversed || move.From == journal.Parked):
+	case errors.As(err, &move) && (move.From == journal.Owed || move.From == journal.Reversed):
 		return nil
 	case errors.As(err, &move):
 		return fmt.Errorf("reverse entry %d: it is %s; a finished sale is undone by a void, not by a reversal: %w", s.ID, move.From, err)
 	}
-	return fmt.Errorf("reverse entry %d: the cause could not be recorded; it is armed still and will be reversed: %w", s.ID, err)
+	return fmt.Errorf("reverse entry %d: the cause could not be recorded; the sale will be reversed all the same: %w", s.ID, err)
 }

@@ -105,7 +105,7 @@ var fates = []fate{
 	{"rubbish", 2, func(l *ledger, x *onLine) error { l.book(x); return l.given(x, []byte("rubbish")) }},
 	{"late approval first", 4, func(l *ledger, x *onLine) error {
 		said := l.book(x)
-		if x.m.MTI().Reversal() && x.accept(l.pack(said, withMTI("0210"), with(39, "00"), with(38, "LATE99"))) {
+		if x.m.MTI().Reversal() && l.booked(x) && x.accept(l.pack(said, withMTI("0210"), with(39, "00"), with(38, "LATE99"))) {
 			l.t.Error("a late approval was taken for the answer")
 		}
 		return l.deliver(x, said)
@@ -147,6 +147,14 @@ func (l *ledger) Exchange(ctx context.Context, lane journal.Lane, packed []byte,
 	l.trouble[chosen.name]++
 	l.mu.Unlock()
 	return chosen.play(l, x)
+}
+
+// booked reports whether the host has the sale: one that it has not it did not
+// approve.
+func (l *ledger) booked(x *onLine) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.postings[keyOf(x.m)] != nil
 }
 
 // keyOf names the sale that a message is about.

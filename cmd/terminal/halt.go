@@ -83,6 +83,11 @@ type haltingConn struct {
 	halt halter
 }
 
+// SetLinger passes on what a Link asks of a TCP connection.
+func (c haltingConn) SetLinger(seconds int) error {
+	return c.Conn.(*net.TCPConn).SetLinger(seconds)
+}
+
 func (c haltingConn) Write(b []byte) (int, error) {
 	n, err := c.Conn.Write(b)
 	if len(b) > 3 && b[3] == '4' { // length, then MTI: 0400 and 0401
