@@ -2,6 +2,7 @@ package uncharge_test
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -53,6 +54,7 @@ func TestScripts(t *testing.T) {
 			"exit":    cmdExit,
 			"hold":    cmdHold,
 			"nobytes": cmdNoBytes,
+			"damage":  cmdDamage,
 		},
 	})
 }
@@ -150,10 +152,11 @@ func completedIn(ts *testscript.TestScript, journalDir string) map[string]int64 
 		var e struct {
 			Last4, Status string
 			Amount        struct{ Minor int64 }
+			Approved      int64 `json:"approved_minor"`
 		}
 		ts.Check(json.Unmarshal(line, &e))
 		if e.Status == "completed" {
-			sums[e.Last4] += e.Amount.Minor
+			sums[e.Last4] += cmp.Or(e.Approved, e.Amount.Minor)
 		}
 	}
 	return sums
@@ -175,6 +178,19 @@ func cmdExit(ts *testscript.TestScript, _ bool, args []string) {
 	if got != want {
 		ts.Fatalf("%s: exit %d, expected %d", args[1], got, want)
 	}
+}
+
+// cmdDamage replaces a text in a file by another of the same length:
+//
+//	damage FILE OLD NEW
+func cmdDamage(ts *testscript.TestScript, _ bool, args []string) {
+	path, text := ts.MkAbs(args[0]), []byte(args[1])
+	b, err := os.ReadFile(path)
+	ts.Check(err)
+	if !bytes.Contains(b, text) || len(args[1]) != len(args[2]) {
+		ts.Fatalf("%s does not hold the text, or the other one is not as long", args[0])
+	}
+	ts.Check(os.WriteFile(path, bytes.ReplaceAll(b, text, []byte(args[2])), 0o600))
 }
 
 // cmdNoBytes fails when any file below a directory contains a text, as it

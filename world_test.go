@@ -298,7 +298,7 @@ func (w *world) oracle() {
 			w.Fatal(err)
 		}
 		if e.Status == journal.Completed {
-			completed[e.Last4] += e.Amount.Minor
+			completed[e.Last4] += e.Charged().Minor
 		}
 		told, want := w.told[e.ID], map[string]journal.Status{"approved": journal.Completed, "declined": journal.Declined, "failed": journal.Reversed}
 		if told != "" && want[told] != e.Status && e.Status != journal.Parked {

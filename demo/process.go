@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -67,15 +68,16 @@ func (t terminal) completed() (map[string]int64, error) {
 	sums := map[string]int64{}
 	for line := range strings.Lines(out) {
 		var e struct {
-			Last4  string
-			Status string
-			Amount struct{ Minor int64 }
+			Last4    string
+			Status   string
+			Amount   struct{ Minor int64 }
+			Approved int64 `json:"approved_minor"`
 		}
 		if err := json.Unmarshal([]byte(line), &e); err != nil {
 			return nil, err
 		}
 		if e.Status == "completed" {
-			sums[e.Last4] += e.Amount.Minor
+			sums[e.Last4] += cmp.Or(e.Approved, e.Amount.Minor)
 		}
 	}
 	return sums, nil

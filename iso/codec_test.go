@@ -34,7 +34,7 @@ func saleRequest(t testing.TB) Request {
 		t.Fatal(err)
 	}
 	return Request{
-		Type: Sale, STAN: 7, PAN: pan, Expiry: "2912", Amount: 1250, Currency: usd,
+		Type: Sale, STAN: 7, PAN: pan, Expiry: NewSecret("2912"), Amount: 1250, Currency: usd,
 		At:       time.Date(2026, 11, 23, 9, 30, 15, 0, time.FixedZone("", 8*3600)),
 		Acceptor: Acceptor{Terminal: "TERM01", Merchant: "MERCHANT0000001", Acquirer: "123456"},
 	}
@@ -142,7 +142,7 @@ func TestBuildNamesWhatIsWrong(t *testing.T) {
 		"amount too big":  {func(r *Request) { r.Amount = AmountMax + 1 }, 4},
 		"no trace number": {func(r *Request) { r.STAN = 0 }, 11},
 		"no time":         {func(r *Request) { r.At = time.Time{} }, 7},
-		"month 13":        {func(r *Request) { r.Expiry = "2913" }, 14},
+		"month 13":        {func(r *Request) { r.Expiry = NewSecret("2913") }, 14},
 		"no currency":     {func(r *Request) { r.Currency = Currency{} }, 49},
 		"no terminal":     {func(r *Request) { r.Acceptor.Terminal = "" }, 41},
 		"long terminal":   {func(r *Request) { r.Acceptor.Terminal = "TERMINAL9" }, 41},

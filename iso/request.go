@@ -27,7 +27,7 @@ type Request struct {
 	Type      TxType
 	STAN      STAN
 	PAN       PAN
-	Expiry    string // YYMM, may be empty
+	Expiry    Secret // YYMM, may be empty
 	Amount    Amount
 	Currency  Currency
 	At        time.Time // DE 7 is this in UTC; DE 12 and 13 are this as it stands
@@ -56,7 +56,7 @@ func (p *Profile) Build(r Request) (*Message, error) {
 	values := map[int]string{
 		2: r.PAN.Reveal(), 3: tx.Processing, 4: r.Amount.String(),
 		7: r.At.UTC().Format("0102150405"), 11: r.STAN.String(),
-		12: r.At.Format("150405"), 13: r.At.Format("0102"), 14: r.Expiry,
+		12: r.At.Format("150405"), 13: r.At.Format("0102"), 14: r.Expiry.Reveal(),
 		18: r.Acceptor.Category, 22: mode, 25: tx.Condition,
 		32: r.Acceptor.Acquirer, 33: r.Acceptor.Forwarder, 35: r.Track2.Reveal(),
 		41: r.Acceptor.Terminal, 42: r.Acceptor.Merchant, 49: r.Currency.Numeric,
@@ -106,7 +106,7 @@ func (r Request) validate() error {
 	case r.Acceptor.Merchant == "":
 		return invalid(42, "must be given")
 	}
-	if e := r.Expiry; e != "" && (len(e) != 4 || !digits(e) || e[2:] < "01" || e[2:] > "12") {
+	if e := r.Expiry.Reveal(); e != "" && (len(e) != 4 || !digits(e) || e[2:] < "01" || e[2:] > "12") {
 		return invalid(14, "must be YYMM")
 	}
 	return nil

@@ -154,6 +154,16 @@ type Entry struct {
 	Steps     []Step    `json:"steps"`
 }
 
+// Charged is the amount that the host approved when it approved only part, the
+// amount asked for otherwise.
+func (e Entry) Charged() Money {
+	m := e.Amount
+	if e.ApprovedMinor > 0 {
+		m.Minor = e.ApprovedMinor
+	}
+	return m
+}
+
 // Step is one durable step in the life of an entry.
 type Step struct {
 	Kind StepKind  `json:"step"`

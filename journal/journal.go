@@ -53,7 +53,7 @@ func Open(o Options) (*Journal, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if err := makeDir(o.Dir); err != nil {
+	if err := MakeDir(o.Dir); err != nil {
 		return nil, fmt.Errorf("open journal %s: %w", o.Dir, err)
 	}
 	lock, err := takeLock(filepath.Join(o.Dir, lockName), o.LockWait)
@@ -112,9 +112,11 @@ func openLocked(o Options) (*Journal, error) {
 	return j, nil
 }
 
-// makeDir makes the directory and what is missing above it, and syncs each
-// parent, so that a power cut cannot take a fresh journal's directory away.
-func makeDir(dir string) error {
+// MakeDir makes a directory (mode 0700) and what is missing above it, and syncs
+// the parents, so that a power cut cannot take it away. The parent of one that is
+// there already is synced too, where it may be opened: whoever made it may have
+// been killed before that.
+func MakeDir(dir string) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return err
@@ -124,13 +126,16 @@ func makeDir(dir string) error {
 		if !info.IsDir() {
 			return fmt.Errorf("%w: it is a file; a journal is a directory", ErrForeign)
 		}
+		if err := syncDir(filepath.Dir(dir)); err != nil && !errors.Is(err, fs.ErrPermission) {
+			return err
+		}
 		return nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	parent := filepath.Dir(dir)
-	if err := makeDir(parent); err != nil {
+	if err := MakeDir(parent); err != nil {
 		return err
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {

@@ -130,7 +130,7 @@ func (s *scene) request(lane journal.Lane) iso.Request {
 		s.t.Fatal(err)
 	}
 	return iso.Request{
-		Type: iso.Sale, PAN: pan, Expiry: "2912", Amount: 1250, Currency: usd,
+		Type: iso.Sale, PAN: pan, Expiry: iso.NewSecret("2912"), Amount: 1250, Currency: usd,
 		Acceptor: iso.Acceptor{Terminal: lane.Terminal, Merchant: lane.Merchant, Acquirer: "123456"},
 	}
 }

@@ -250,7 +250,7 @@ func TestL11RefusedRequestsAreRefusedWithoutTheirContent(t *testing.T) {
 			"PAN as terminal":   func(r *iso.Request) { r.Acceptor.Terminal = visaOther },
 			"PAN as acquirer":   func(r *iso.Request) { r.Acceptor.Acquirer = visaOther },
 			"track as merchant": func(r *iso.Request) { r.Acceptor.Merchant = track2 },
-			"PAN as expiry":     func(r *iso.Request) { r.Expiry = visaOther },
+			"PAN as expiry":     func(r *iso.Request) { r.Expiry = iso.NewSecret(visaOther) },
 			"PAN as chip data":  func(r *iso.Request) { r.Chip = iso.NewSecret(visaOther + "X") },
 			"PAN as mode":       func(r *iso.Request) { r.EntryMode = visaOther },
 			"PAN as category":   func(r *iso.Request) { r.Acceptor.Category = visaOther },

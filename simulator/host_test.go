@@ -132,7 +132,7 @@ const (
 func request(t testing.TB, p *iso.Profile, stan iso.STAN) *iso.Message {
 	t.Helper()
 	m, err := p.Build(iso.Request{
-		Type: iso.Sale, STAN: stan, PAN: card(t, testCards[0]), Expiry: "2912", Amount: 1250, Currency: currency(t, "USD"),
+		Type: iso.Sale, STAN: stan, PAN: card(t, testCards[0]), Expiry: iso.NewSecret("2912"), Amount: 1250, Currency: currency(t, "USD"),
 		At:       time.Date(2026, 11, 23, 9, 30, 15, 0, time.FixedZone("", 8*3600)),
 		Acceptor: iso.Acceptor{Terminal: "TERM01", Merchant: "MERCHANT0000001", Acquirer: "123456"},
 		Track2:   iso.NewSecret(track2), PINBlock: iso.NewSecret(pinBlock), Chip: iso.NewSecret(chip),

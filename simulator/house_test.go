@@ -12,7 +12,7 @@ import (
 func TestKnowsNothingOfTheTerminal(t *testing.T) {
 	for pkg, want := range map[string][]string{
 		"uncharge/simulator":          {"uncharge/iso", "uncharge/simulator"},
-		"uncharge/cmd/host-simulator": {"uncharge/cmd/host-simulator", "uncharge/iso", "uncharge/simulator"},
+		"uncharge/cmd/host-simulator": {"uncharge/cmd/host-simulator", "uncharge/cmd/internal/complaint", "uncharge/iso", "uncharge/simulator"},
 	} {
 		out, err := exec.Command("go", "list", "-deps", pkg).Output()
 		if err != nil {

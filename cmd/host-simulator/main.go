@@ -22,6 +22,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
+	"uncharge/cmd/internal/complaint"
 	"uncharge/iso"
 	"uncharge/simulator"
 )
@@ -58,7 +59,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return exitOK
 	}
-	fmt.Fprintf(stderr, "host-simulator: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
+	fmt.Fprintf(stderr, "host-simulator: %s\n", complaint.Line(err))
 	if usage := (usageError{}); errors.As(err, &usage) {
 		return exitUsage
 	}

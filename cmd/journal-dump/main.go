@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"uncharge/cmd/internal/complaint"
 	"uncharge/journal"
 )
 
@@ -41,7 +42,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	root.SetErr(stderr)
 	err := root.Execute()
 	if err != nil {
-		_, _ = fmt.Fprintf(stderr, "journal-dump: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
+		_, _ = fmt.Fprintf(stderr, "journal-dump: %s\n", complaint.Line(err))
 	}
 	return exitCode(err)
 }

@@ -152,7 +152,7 @@ func show(e journal.Entry, output string, stdout io.Writer) error {
 	fact("STAN", fmt.Sprintf("%06d", e.STAN))
 	fact("amount", e.Amount.String())
 	if e.ApprovedMinor > 0 {
-		fact("approved", journal.Money{Minor: e.ApprovedMinor, Currency: e.Amount.Currency, Exponent: e.Amount.Exponent}.String())
+		fact("approved", e.Charged().String())
 	}
 	fact("card", masked(e.Last4))
 	fact("code", e.Code)
@@ -258,7 +258,7 @@ func (p *printer) entry(e journal.Entry) {
 		defer func() { p.err = errors.Join(p.err, p.table.Flush()) }()
 	}
 	_, p.err = fmt.Fprintf(p.table, "%d\t%s\t%06d\t%s\t%s\t%s\n",
-		e.ID, e.BegunAt.Format("01-02 15:04"), e.STAN, e.Amount, masked(e.Last4), story(e))
+		e.ID, e.BegunAt.Format("01-02 15:04"), e.STAN, e.Charged(), masked(e.Last4), story(e))
 }
 
 func (p *printer) end() error {

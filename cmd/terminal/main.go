@@ -10,12 +10,12 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"regexp"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
+	"uncharge/cmd/internal/complaint"
 	"uncharge/iso"
 	"uncharge/journal"
 	"uncharge/reversal"
@@ -60,7 +60,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	err := root.ExecuteContext(ctx)
 	var told toldError
 	if err != nil && !errors.As(err, &told) {
-		_, _ = fmt.Fprintf(stderr, "terminal: %s\n", oneLine(err))
+		_, _ = fmt.Fprintf(stderr, "terminal: %s\n", complaint.Line(err))
 	}
 	return exitCode(err)
 }
@@ -135,13 +135,4 @@ func exitCode(err error) int {
 		return exitUnknown
 	}
 	return exitError
-}
-
-// cardLike is a run of digits that may be a card number.
-var cardLike = regexp.MustCompile(`[0-9]{12,}`)
-
-// oneLine joins what errors.Join put on lines of their own, and hides what a
-// flag parser may have repeated of a mistyped card number (L11).
-func oneLine(err error) string {
-	return cardLike.ReplaceAllString(strings.ReplaceAll(err.Error(), "\n", "; "), "<digits>")
 }

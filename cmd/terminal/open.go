@@ -1,16 +1,11 @@
 package main
 
 import (
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -142,58 +137,6 @@ func (f *flags) link(p *iso.Profile, t iso.Timers, h halter) (*reversal.Link, er
 		return nil, usage(fmt.Errorf("--host: %w", err))
 	}
 	return link, nil
-}
-
-// deviceKey reads the key that seals card data. A new key is made only together
-// with a new journal: beside an old one it would open nothing of it.
-func (f *flags) deviceKey() ([]byte, error) {
-	path := f.keyFile
-	if path == "" {
-		path = filepath.Clean(f.journalDir) + ".key"
-	}
-	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Stat(filepath.Join(f.journalDir, "journal.db")); err == nil {
-			return nil, fmt.Errorf("%w: %s is not there, but the journal is; put the key back or name it with --key (nothing was changed)", journal.ErrKey, path)
-		}
-		return makeKey(path)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("device key: %w", err)
-	}
-	if info, err := os.Stat(path); err != nil || info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%w: %s can be read by others; run: chmod 600 %s", journal.ErrKey, path, path)
-	}
-	key, err := hex.DecodeString(strings.TrimSpace(string(text)))
-	if err != nil || len(key) != journal.KeyBytes {
-		return nil, fmt.Errorf("%w: %s must hold %d hex digits", journal.ErrKey, path, 2*journal.KeyBytes)
-	}
-	return key, nil
-}
-
-// makeKey writes a new key and syncs it before anything is sealed under it.
-func makeKey(path string) ([]byte, error) {
-	key := make([]byte, journal.KeyBytes)
-	if _, err := rand.Read(key); err != nil {
-		return nil, err
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("device key: %w", err)
-	}
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("device key: %w", err)
-	}
-	_, err = file.WriteString(hex.EncodeToString(key) + "\n")
-	dir, dirErr := os.Open(filepath.Dir(path))
-	err = errors.Join(err, file.Sync(), file.Close(), dirErr)
-	if err == nil {
-		err = errors.Join(dir.Sync(), dir.Close())
-	}
-	if err != nil {
-		return nil, fmt.Errorf("device key: %w", err)
-	}
-	return key, nil
 }
 
 // logEvent writes one event as a structured line. Events hold no card data.

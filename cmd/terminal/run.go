@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"uncharge/journal"
 	"uncharge/reversal"
 )
 
@@ -41,13 +42,14 @@ func serve(ctx context.Context, f *flags, untilQuiet bool, within time.Duration,
 	defer d.close()
 	armed, err := d.journal.Armed()
 	owed, err2 := d.journal.Owed()
-	if err := errors.Join(err, err2); err != nil {
-		return err
+	damage := errors.Join(err, err2)
+	if damage != nil && !errors.Is(damage, journal.ErrPartial) {
+		return damage
 	}
-	open := append(owed, armed...)
+	open := append(owed, armed...) // what cannot be read does not hold up the others
 	_, _ = fmt.Fprintf(stdout, "%d to reverse\n", len(open))
 	if !untilQuiet {
-		return d.engine.Run(ctx)
+		return errors.Join(d.engine.Run(ctx), damage)
 	}
 	if within > 0 {
 		var cancel context.CancelFunc
@@ -55,10 +57,7 @@ func serve(ctx context.Context, f *flags, untilQuiet bool, within time.Duration,
 		defer cancel()
 	}
 	err = d.engine.Drain(ctx)
-	if err != nil && !errors.Is(err, reversal.ErrReversalOwed) {
-		return err
-	}
-	if err != nil {
+	if errors.Is(err, reversal.ErrReversalOwed) {
 		err = toldError{err}
 	}
 	for _, e := range open {

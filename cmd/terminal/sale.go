@@ -47,7 +47,7 @@ func newSaleCommand(f *flags) *cobra.Command {
 }
 
 func (s *saleFlags) request(f *flags, currency iso.Currency) (iso.Request, error) {
-	r := iso.Request{Type: iso.Sale, Expiry: s.expiry, Currency: currency, At: time.Now(), Acceptor: f.acceptor()}
+	r := iso.Request{Type: iso.Sale, Expiry: iso.NewSecret(s.expiry), Currency: currency, At: time.Now(), Acceptor: f.acceptor()}
 	if s.then != thenComplete && s.then != thenDecline && s.then != thenForget {
 		return r, usage(fmt.Errorf("--then: %q is not complete, decline or forget", s.then))
 	}

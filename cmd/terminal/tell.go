@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 
+	"uncharge/cmd/internal/complaint"
 	"uncharge/iso"
 	"uncharge/journal"
 	"uncharge/reversal"
@@ -41,7 +42,7 @@ func tellFailure(stdout io.Writer, err error, r iso.Request) error {
 			"nothing was sent; see to the line to the host, it is tried again by itself")
 	case errors.Is(err, reversal.ErrNotSent) && !aboutDevice(err):
 		_ = line("NOT SENT", "", "nobody is charged; it is safe to try again")
-		_, _ = fmt.Fprintf(stdout, "          %s\n", oneLine(err))
+		_, _ = fmt.Fprintf(stdout, "          %s\n", complaint.Line(err))
 		return toldError{err}
 	}
 	return err
@@ -68,7 +69,7 @@ func tellApproval(stdout io.Writer, s *reversal.Sale) {
 
 // tellReversal prints how far the reversal of an entry came.
 func tellReversal(stdout io.Writer, e journal.Entry) {
-	what := fmt.Sprintf("%s  card %s  entry %d  %s", e.Amount, masked(e.Last4), e.ID, e.Cause)
+	what := fmt.Sprintf("%s  card %s  entry %d  %s", e.Charged(), masked(e.Last4), e.ID, e.Cause)
 	switch e.Status {
 	case journal.Reversed:
 		_, _ = fmt.Fprintf(stdout, "REVERSED  %s  code %s  attempt %d\n", what, e.LastCode, e.Attempts)

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"uncharge/journal"
+)
+
+// deviceKey reads the key that seals card data. A new key is made only together
+// with a new journal: beside an old one it would open nothing of it.
+func (f *flags) deviceKey() ([]byte, error) {
+	path := f.keyFile
+	if path == "" {
+		path = filepath.Clean(f.journalDir) + ".key"
+	}
+	_, err := os.Stat(filepath.Join(f.journalDir, "journal.db"))
+	journalIsThere := err == nil
+	text, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && journalIsThere:
+		return nil, fmt.Errorf("%w: %s is not there, but the journal is; put the key back or name it with --key (nothing was changed)", journal.ErrKey, path)
+	case errors.Is(err, fs.ErrNotExist):
+		return makeKey(path)
+	case err != nil:
+		return nil, fmt.Errorf("device key: %w", err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("%w: %s can be read by others; run: chmod 600 %s", journal.ErrKey, path, path)
+	}
+	key, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil || len(key) != journal.KeyBytes {
+		return nil, fmt.Errorf("%w: %s must hold %d hex digits and does not; name the device's key with --key (nothing was changed)", journal.ErrKey, path, 2*journal.KeyBytes)
+	}
+	if !journalIsThere { // whoever made the key may have been killed before it was synced
+		return key, syncKey(path)
+	}
+	return key, nil
+}
+
+// makeKey makes a new key that is durable before anything is sealed under it, and
+// whole or not there at all.
+func makeKey(path string) ([]byte, error) {
+	key := make([]byte, journal.KeyBytes)
+	if _, err := rand.Read(key); err != nil {
+		return nil, err
+	}
+	err := journal.MakeDir(filepath.Dir(path))
+	if err == nil {
+		_ = os.Remove(path + ".new") // of a start that was cut; its mode may be another
+		err = os.WriteFile(path+".new", []byte(hex.EncodeToString(key)+"\n"), 0o600)
+	}
+	if err == nil {
+		err = syncPath(path + ".new")
+	}
+	if err == nil {
+		err = os.Rename(path+".new", path)
+	}
+	if err == nil {
+		err = syncKey(path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("device key: %w", err)
+	}
+	return key, nil
+}
+
+func syncKey(path string) error { return errors.Join(syncPath(path), syncPath(filepath.Dir(path))) }
+
+func syncPath(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
