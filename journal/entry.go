@@ -164,6 +164,12 @@ func (e Entry) Charged() Money {
 	return m
 }
 
+// NeverBooked reports whether the host's last word was that it has no such sale:
+// nothing was there to be reversed.
+func (e Entry) NeverBooked() bool {
+	return e.Status == Reversed && slices.ContainsFunc(e.Steps, func(s Step) bool { return s.Kind == StepNotFound })
+}
+
 // Step is one durable step in the life of an entry.
 type Step struct {
 	Kind StepKind  `json:"step"`
@@ -186,6 +192,7 @@ const (
 	StepAttempt  StepKind = "attempt"
 	StepRefuse   StepKind = "refuse"
 	StepConfirm  StepKind = "confirm"
+	StepNotFound StepKind = "not-found" // confirmed: the host has no such sale
 	StepPark     StepKind = "park"
 	StepLate     StepKind = "late-answer"
 )

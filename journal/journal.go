@@ -86,8 +86,8 @@ func openLocked(o Options) (*Journal, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := look.close(); err != nil {
-		return nil, err
+	if err := errors.Join(look.damage, look.close()); err != nil {
+		return nil, err // nothing is written over a file that lacks something (L13)
 	}
 	db, err := openStore(path, false, o.LockWait)
 	if err != nil {
@@ -203,6 +203,11 @@ func Inspect(dir string, wait time.Duration) (*Snapshot, error) {
 	}
 	return &Snapshot{reader{db}}, nil
 }
+
+// Damage is what is wrong with the journal's file as a whole, nil when nothing is.
+// Entries can be read beside it, as far as they are there: a step or an entry may
+// be missing unsaid.
+func (s *Snapshot) Damage() error { return s.store.damage }
 
 // Close gives the shared lock back.
 func (s *Snapshot) Close() error { return s.store.close() }

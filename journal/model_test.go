@@ -79,6 +79,8 @@ func (e *modelEntry) apply(kind StepKind) {
 		e.lastCode = "96"
 	case StepConfirm:
 		e.status, e.lastCode = Reversed, "00"
+	case StepNotFound:
+		e.status, e.lastCode = Reversed, "25"
 	case StepPark:
 		e.status, e.parking = Parked, "refused 3 times"
 	}

@@ -283,6 +283,7 @@ var steps = []step{
 	{"Attempt", StepAttempt, []Status{Owed}, Owed, func(j *Journal, id ID) error { _, err := j.Attempt(id); return err }},
 	{"Refuse", StepRefuse, []Status{Owed}, Owed, func(j *Journal, id ID) error { return j.Refuse(id, "96") }},
 	{"Confirm", StepConfirm, []Status{Owed, Parked}, Reversed, func(j *Journal, id ID) error { return j.Confirm(id, "00") }},
+	{"ConfirmNotFound", StepNotFound, []Status{Owed, Parked}, Reversed, func(j *Journal, id ID) error { return j.ConfirmNotFound(id, "25") }},
 	{"Park", StepPark, []Status{Owed}, Parked, func(j *Journal, id ID) error { return j.Park(id, "refused 3 times") }},
 	{"Late", StepLate, []Status{Owed, Parked, Reversed}, 0, func(j *Journal, id ID) error { return j.Late(id, approved) }},
 }

@@ -95,6 +95,8 @@ type store struct {
 	// broken is set when bbolt panicked. It may still hold locks of its own then,
 	// so it is not called again, not even to be closed.
 	broken atomic.Bool
+	// damage is what is wrong with a file that was opened for looking all the same.
+	damage error
 }
 
 // openStore opens an existing store and checks that it is ours. It never
@@ -132,7 +134,11 @@ func openStore(path string, readOnly bool, wait time.Duration) (*store, error) {
 			return fmt.Errorf("%w: %s: %w", ErrDamaged, s.path, err)
 		}
 		s.db.AllocSize = 256 << 10 // grow in small steps: terminals have small flash
-		return s.db.View(checkFormat)
+		if err := s.db.View(checkFormat); err != nil {
+			return err
+		}
+		s.damage = checkMetaPages(s.file, s.db.Info().PageSize)
+		return nil
 	})
 	if err != nil {
 		_ = s.close()

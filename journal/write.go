@@ -197,6 +197,15 @@ func (j *Journal) Confirm(id ID, code string) error {
 	})
 }
 
+// ConfirmNotFound records the host's own word that it has no such sale, so that
+// there is nothing to undo. Owed → Reversed, Parked → Reversed.
+func (j *Journal) ConfirmNotFound(id ID, code string) error {
+	return j.step(id, Reversed, Step{Kind: StepNotFound, Note: code}, func(r *record) error {
+		r.LastCode = code
+		return text("code", code)
+	})
+}
+
 // Park records that the engine stops trying on its own, and why. The entry
 // stays listed until it is settled (L8). Owed → Parked.
 func (j *Journal) Park(id ID, why string) error {

@@ -215,7 +215,7 @@ func (e *Engine) conclude(tx recorded, r iso.Request, reply Reply, answer journa
 		}
 		e.forget(tx.id)
 		e.emit(Event{Kind: EventNotSent, ID: tx.id, Lane: tx.lane, STAN: tx.stan})
-		return nil, why
+		return nil, &NotSentError{ID: tx.id, Err: why}
 	}
 	return nil, e.failed(tx, cause, answer, why)
 }

@@ -54,6 +54,18 @@ func (e *FailedError) Error() string {
 // Unwrap returns ErrFailed and what happened.
 func (e *FailedError) Unwrap() []error { return []error{ErrFailed, e.Err} }
 
+// NotSentError names the entry of a request that was recorded and of which no
+// byte left. A request that was not even recorded has none.
+type NotSentError struct {
+	ID  journal.ID
+	Err error // wraps ErrNotSent and says why
+}
+
+func (e *NotSentError) Error() string { return fmt.Sprintf("%v (entry %d)", e.Err, e.ID) }
+
+// Unwrap returns why.
+func (e *NotSentError) Unwrap() error { return e.Err }
+
 // OwedError says which reversal must reach the host first. Nothing was recorded
 // and nothing was sent for the new request.
 type OwedError struct {

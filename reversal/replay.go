@@ -220,7 +220,11 @@ func (e *Engine) settleReply(entry journal.Entry, n int, left time.Time, reply R
 	})
 	switch verdict {
 	case Confirmed:
-		if err := e.journal.Confirm(entry.ID, reply.Code.Code); err != nil {
+		confirm := e.journal.Confirm
+		if reply.Code.Reversal == iso.NotFound {
+			confirm, ev.Note = e.journal.ConfirmNotFound, "the host has no such sale"
+		}
+		if err := confirm(entry.ID, reply.Code.Code); err != nil {
 			return err
 		}
 		e.forget(entry.ID)

@@ -96,7 +96,7 @@ func newCommand(f *flags, serve func(context.Context) error) *cobra.Command {
 		SilenceErrors: true,
 	}
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
-		return usagef("%w; see host-simulator --help", err)
+		return usagef("%w; see host-simulator --help", complaint.Flag(err))
 	})
 	flags := cmd.Flags()
 	flags.SortFlags = false

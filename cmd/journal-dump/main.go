@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -28,7 +29,8 @@ const (
 
 const exitHelp = `Exit codes:
   0  fine     1  error     2  wrong use of the command     3  no such entry
-  4  damaged: what can be read was shown     5  the journal is in use`
+  4  damaged, or not a journal: what can be read was shown
+  5  the journal is in use by a terminal`
 
 func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
@@ -70,7 +72,7 @@ func newRoot() *cobra.Command {
 			return usage("which command? list, show or pending; --help tells more")
 		},
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%v", err) })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%v", complaint.Flag(err)) })
 	root.PersistentFlags().StringVarP(&f.dir, "journal", "j", "journal", "journal `DIR`")
 	root.PersistentFlags().StringVarP(&f.output, "output", "o", "table", "`FORM` of the output: table or ndjson")
 	root.PersistentFlags().DurationVar(&f.wait, "lock-wait", 2*time.Second, "wait this `TIME` while a terminal has the journal open")
@@ -104,7 +106,7 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.Is(err, journal.ErrNoEntry):
 		return exitNothing
-	case errors.Is(err, journal.ErrDamaged):
+	case errors.Is(err, journal.ErrDamaged), errors.Is(err, journal.ErrForeign), errors.Is(err, journal.ErrNewer):
 		return exitDamaged
 	case errors.Is(err, journal.ErrBusy):
 		return exitBusy
@@ -117,12 +119,21 @@ func (f *flags) open() (*journal.Snapshot, error) {
 	if f.output != "table" && f.output != "ndjson" {
 		return nil, usage("-o: %q is not table or ndjson", f.output)
 	}
+	if f.wait < 0 {
+		return nil, usage("--lock-wait: a time to wait cannot be negative")
+	}
 	s, err := journal.Inspect(f.dir, f.wait)
 	switch {
 	case errors.Is(err, journal.ErrBusy):
 		return nil, fmt.Errorf("%w; nothing was changed: stop that terminal, or try again when its sale is over", err)
 	case errors.Is(err, journal.ErrNone), errors.Is(err, journal.ErrForeign):
 		return nil, fmt.Errorf("%w; name the journal's directory with --journal", err)
+	case errors.Is(err, journal.ErrNewer):
+		return nil, fmt.Errorf("%w; use the journal-dump of that version", err)
+	case errors.Is(err, journal.ErrDamaged):
+		return nil, fmt.Errorf("%w; nothing was changed: keep a copy of the directory and show it to support", err)
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("%w; look as the user whose journal it is", err)
 	}
 	return s, err
 }

@@ -31,7 +31,7 @@ func newListCommand(f *flags) *cobra.Command {
 				return err
 			}
 			defer func() { _ = s.Close() }()
-			return list(s, f, number, cmd.OutOrStdout())
+			return errors.Join(list(s, f, number, cmd.OutOrStdout()), s.Damage())
 		},
 	}
 	c.Flags().IntVarP(&number, "number", "n", 20, "this `NUMBER` of entries; 0 means all")
@@ -74,7 +74,7 @@ func newPendingCommand(f *flags) *cobra.Command {
 				return err
 			}
 			defer func() { _ = s.Close() }()
-			return pending(s, f, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return errors.Join(pending(s, f, cmd.OutOrStdout(), cmd.ErrOrStderr()), s.Damage())
 		},
 	}
 }
@@ -84,14 +84,17 @@ func pending(s *journal.Snapshot, f *flags, stdout, stderr io.Writer) error {
 	var bad error
 	for _, read := range []func() ([]journal.Entry, error){s.Armed, s.Owed, s.Parked} {
 		list, err := read()
-		all, bad = append(all, list...), errors.Join(bad, err)
+		all = append(all, list...)
+		if err != nil && (bad == nil || err.Error() != bad.Error()) { // armed and owed share an index
+			bad = errors.Join(bad, err)
+		}
 	}
 	slices.SortFunc(all, func(a, b journal.Entry) int { return int(int64(a.ID) - int64(b.ID)) })
 	p := newPrinter(stdout, f.output)
 	for _, e := range all {
 		p.entry(e)
 	}
-	if len(all) == 0 && bad == nil {
+	if len(all) == 0 && bad == nil && s.Damage() == nil {
 		_, _ = fmt.Fprintln(stderr, "nothing is pending")
 	}
 	return errors.Join(p.end(), bad)
@@ -126,7 +129,7 @@ func newShowCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return show(e, f.output, cmd.OutOrStdout())
+			return errors.Join(show(e, f.output, cmd.OutOrStdout()), s.Damage())
 		},
 	}
 }
@@ -145,6 +148,7 @@ func show(e journal.Entry, output string, stdout io.Writer) error {
 	}
 	fact("entry", e.ID.String())
 	fact("story", story(e))
+	fact("customer", meaning(e))
 	fact("status", e.Status.String())
 	fact("terminal", e.Lane.Terminal)
 	fact("merchant", e.Lane.Merchant)
@@ -160,41 +164,72 @@ func show(e journal.Entry, output string, stdout io.Writer) error {
 	fact("RRN", e.RRN)
 	fact("cause", e.Cause)
 	if e.Attempts > 0 {
-		fact("reversals", fmt.Sprintf("%d sent, %d refused, last code %s", e.Attempts, e.Refusals, orDash(e.LastCode)))
+		fact("reversals", fmt.Sprintf("%s, %d refused, last code %s", attempts(e.Attempts), e.Refusals, orDash(e.LastCode)))
 	}
 	fact("parked", e.Parking)
-	fact("begun", e.BegunAt.Format(time.RFC3339Nano))
+	fact("begun", e.BegunAt.UTC().Format(time.RFC3339Nano))
 	for _, s := range e.Steps {
-		note := s.Note
+		what := string(s.Kind)
 		if s.N > 0 {
-			note = fmt.Sprintf("%d %s", s.N, note)
+			what += fmt.Sprintf(" %d", s.N)
 		}
-		_, _ = fmt.Fprintf(w, "  %s\t%s %s\n", s.At.Format("15:04:05.000"), s.Kind, note)
+		if s.Note != "" {
+			what += " " + s.Note
+		}
+		_, _ = fmt.Fprintf(w, "  %s\t%s\n", s.At.UTC().Format("15:04:05.000Z"), what)
 	}
 	return w.Flush()
 }
 
-// story is one entry in a few words, never stronger than what is recorded.
+// story is one entry in a few words that fit a line of the table, never stronger
+// than what is recorded.
 func story(e journal.Entry) string {
 	switch e.Status {
 	case journal.Begun:
-		return "outcome unknown; armed, will be reversed"
+		return "no outcome yet; ARMED"
 	case journal.Completed:
 		return "approved (" + e.Code + "); the sale stands"
 	case journal.Declined:
-		return "declined by the host (" + e.Code + ")"
+		return "declined (" + e.Code + "); not charged"
 	case journal.NotSent:
-		return "nothing left the terminal"
+		return "nothing was sent; not charged"
 	case journal.Owed:
-		return fmt.Sprintf("%s; REVERSAL OWED, %s", e.Cause, attempts(e.Attempts))
+		return e.Cause + "; REVERSAL OWED"
 	case journal.Reversed:
-		return fmt.Sprintf("%s; reversed (%s), %s", e.Cause, e.LastCode, attempts(e.Attempts))
+		if e.NeverBooked() {
+			return e.Cause + "; never booked (" + e.LastCode + ")"
+		}
+		return e.Cause + "; reversed (" + e.LastCode + ")"
 	case journal.Parked:
-		return fmt.Sprintf("%s; PARKED (%s)", e.Cause, orDash(e.LastCode))
+		return e.Cause + "; PARKED (" + orDash(e.LastCode) + ")"
 	case journal.Cleared:
 		return "settled by an operator"
 	}
 	return e.Status.String()
+}
+
+// meaning is what a story means for the customer's money, as far as it is known.
+func meaning(e journal.Entry) string {
+	switch e.Status {
+	case journal.Begun:
+		return "may be charged; it is reversed unless the sale is completed"
+	case journal.Completed:
+		return "charged: the sale was completed"
+	case journal.Declined, journal.NotSent:
+		return "not charged"
+	case journal.Owed:
+		return "may be charged; the reversal goes on until the host confirms"
+	case journal.Reversed:
+		if e.NeverBooked() {
+			return "not charged, by the host's word: it has no such sale"
+		}
+		return "the host confirmed the reversal; a hold may show for days"
+	case journal.Parked:
+		return "may be charged; the host refuses to reverse: call the acquirer"
+	case journal.Cleared:
+		return "settled by an operator, see the steps"
+	}
+	return ""
 }
 
 func attempts(n int) string {
@@ -252,13 +287,13 @@ func (p *printer) entry(e journal.Entry) {
 		return
 	}
 	if p.lines%tableBlock == 0 {
-		_, p.err = fmt.Fprintln(p.table, "ID\tTIME\tSTAN\tAMOUNT\tCARD\tWHAT HAPPENED")
+		_, p.err = fmt.Fprintln(p.table, "ID\tTIME (UTC)\tSTAN\tAMOUNT\tCARD\tWHAT HAPPENED")
 	}
 	if p.lines++; p.lines%tableBlock == 0 {
 		defer func() { p.err = errors.Join(p.err, p.table.Flush()) }()
 	}
 	_, p.err = fmt.Fprintf(p.table, "%d\t%s\t%06d\t%s\t%s\t%s\n",
-		e.ID, e.BegunAt.Format("01-02 15:04"), e.STAN, e.Charged(), masked(e.Last4), story(e))
+		e.ID, e.BegunAt.UTC().Format("01-02 15:04"), e.STAN, e.Charged(), masked(e.Last4), story(e))
 }
 
 func (p *printer) end() error {

@@ -16,15 +16,23 @@ import (
 // deviceKey reads the key that seals card data. A new key is made only together
 // with a new journal: beside an old one it would open nothing of it.
 func (f *flags) deviceKey() ([]byte, error) {
-	path := f.keyFile
-	if path == "" {
-		path = filepath.Clean(f.journalDir) + ".key"
+	path, err := f.keyPath()
+	if err != nil {
+		return nil, err
 	}
-	_, err := os.Stat(filepath.Join(f.journalDir, "journal.db"))
+	if err := journal.MakeDir(f.journalDir); err != nil {
+		return nil, fmt.Errorf("open journal %s: %w", f.journalDir, err)
+	}
+	_, err = os.Stat(filepath.Join(f.journalDir, "journal.db"))
 	journalIsThere := err == nil
 	text, err := os.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && journalIsThere:
+		look, err := journal.Inspect(f.journalDir, f.lockWait) // whose file it is comes before whose key
+		if err != nil {
+			return nil, err
+		}
+		_ = look.Close()
 		return nil, fmt.Errorf("%w: %s is not there, but the journal is; put the key back or name it with --key (nothing was changed)", journal.ErrKey, path)
 	case errors.Is(err, fs.ErrNotExist):
 		return makeKey(path)
@@ -42,6 +50,19 @@ func (f *flags) deviceKey() ([]byte, error) {
 		return key, syncKey(path)
 	}
 	return key, nil
+}
+
+// keyPath is beside the journal's directory, never in it: who copies the journal
+// must not get the key with it.
+func (f *flags) keyPath() (string, error) {
+	if f.keyFile != "" {
+		return f.keyFile, nil
+	}
+	dir, err := filepath.Abs(f.journalDir)
+	if err == nil && dir == filepath.Dir(dir) {
+		err = usage(errors.New("--journal: the root of the file system has no place beside it for the key; name one with --key"))
+	}
+	return dir + ".key", err
 }
 
 // makeKey makes a new key that is durable before anything is sealed under it, and

@@ -34,18 +34,22 @@ const (
 	exitNotSent  = 12
 	exitOwed     = 13 // refused: a reversal is owed first
 	exitUnknown  = 14 // a write failed: the outcome is not known
+	exitParked   = 15 // nothing is owed, but the host refuses to reverse some: a person must act
 )
 
 const exitHelp = `Exit codes:
-  0   approved and completed (sale); nothing owed (run); all went well (soak)
+  0   approved and completed (sale); nothing owed or parked (run, soak)
   1   error              2   wrong use of the command
-  4   journal damaged    5   journal in use by another process
+  4   journal damaged, or not a journal
+  5   journal in use by another process
   10  failed; the reversal is armed or was sent
   11  declined           12  not sent: nobody is charged, safe to try again
   13  refused: an earlier reversal must reach the host first
-  14  a write to the journal failed: the outcome is not known`
+  14  a write to the journal failed: the outcome is not known
+  15  parked (run, soak): the host refuses to reverse; a person must act`
 
 func main() {
+	signal.Ignore(syscall.SIGPIPE) // a reader that went away must not end a sale half way
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
@@ -54,15 +58,23 @@ func run(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	root := newRoot()
+	out := &complaint.Writer{W: stdout}
 	root.SetArgs(args)
-	root.SetOut(stdout)
+	root.SetOut(out)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
 	var told toldError
 	if err != nil && !errors.As(err, &told) {
-		_, _ = fmt.Fprintf(stderr, "terminal: %s\n", complaint.Line(err))
+		_, _ = fmt.Fprintf(stderr, "terminal: %s\n", complaint.Line(advised(err)))
 	}
-	return exitCode(err)
+	code := exitCode(err)
+	if out.Err != nil {
+		_, _ = fmt.Fprintf(stderr, "terminal: the result could not be shown (%v); it is in the journal: see journal-dump list\n", out.Err)
+		if code == exitOK {
+			return exitError // nobody was told "approved"
+		}
+	}
+	return code
 }
 
 func newRoot() *cobra.Command {
@@ -81,7 +93,7 @@ func newRoot() *cobra.Command {
 			return usage(errors.New("which command? sale, run or soak; --help tells more"))
 		},
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(complaint.Flag(err)) })
 	f.register(root)
 	// Terminals have 80 columns.
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", ".FlagUsagesWrapped 80"))
@@ -117,6 +129,8 @@ func exitCode(err error) int {
 		return exitOK
 	case errors.As(err, &wrong):
 		return exitUsage
+	case errors.Is(err, errParked):
+		return exitParked
 	case errors.Is(err, reversal.ErrDeclined):
 		return exitDeclined
 	case errors.Is(err, reversal.ErrFailed):
@@ -129,6 +143,8 @@ func exitCode(err error) int {
 		return exitDamaged
 	case errors.Is(err, iso.ErrInvalid), errors.Is(err, iso.ErrUnknownProfile):
 		return exitUsage
+	case errors.Is(err, journal.ErrKey):
+		return exitError // trying again would not help
 	case errors.Is(err, reversal.ErrNotSent):
 		return exitNotSent
 	case errors.Is(err, journal.ErrPoisoned):

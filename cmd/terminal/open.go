@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -37,11 +38,28 @@ func (f *flags) register(root *cobra.Command) {
 	set.StringVar(&f.currency, "currency", "USD", "ISO 4217 `CODE` of the currency")
 	set.StringVar(&f.tlsCA, "tls-ca", "", "use TLS and trust the certificates in this PEM `FILE`")
 	set.StringVar(&f.logLevel, "log-level", "warn", "log to standard error from this `LEVEL`: debug, info, warn, error")
-	set.DurationVar(&f.answerWithin, "answer-within", 0, "wait this `TIME` for an answer (default: the profile's)")
-	set.DurationVar(&f.settleWithin, "settle-within", 0, "a sale may wait this `TIME` for what is owed before it is refused (default: the profile's)")
-	set.DurationVar(&f.overtaken, "overtaken-window", 0, "for this `TIME` after a sale \"original not found\" may mean that the reversal overtook it (default: the profile's)")
+	set.DurationVar(&f.answerWithin, "answer-within", 0, "wait this `TIME`, such as 30s, for an answer (0: the profile's)")
+	set.DurationVar(&f.settleWithin, "settle-within", 0, "a sale may wait this `TIME` for what is owed before it is refused (0: the profile's)")
+	set.DurationVar(&f.overtaken, "overtaken-window", 0, "for this `TIME` after a sale \"original not found\" may mean that the reversal overtook it (0: the profile's)")
 	set.DurationVar(&f.lockWait, "lock-wait", journal.LockWaitDefault, "wait this `TIME` for another process to let go of the journal")
-	set.StringVar(&f.haltAt, "halt-at", "", "for tests: stop for ever at `STEP`, to be killed there: "+strings.Join(haltSteps, ", "))
+	set.StringVar(&f.haltAt, "halt-at", "", "for tests: stop for ever at `STEP`, to be ended there by SIGKILL: "+strings.Join(haltSteps, ", "))
+}
+
+// checkTimes refuses what is no length of time to wait.
+func (f *flags) checkTimes() error {
+	return notNegative(map[string]time.Duration{
+		"--answer-within": f.answerWithin, "--settle-within": f.settleWithin,
+		"--overtaken-window": f.overtaken, "--lock-wait": f.lockWait,
+	})
+}
+
+func notNegative(times map[string]time.Duration) error {
+	for name, t := range times {
+		if t < 0 {
+			return usage(fmt.Errorf("%s: a time to wait cannot be negative", name))
+		}
+	}
+	return nil
 }
 
 // device is an opened terminal.
@@ -61,7 +79,7 @@ func (f *flags) open(stderr io.Writer) (*device, error) {
 		return nil, usage(fmt.Errorf("--log-level: %q is not a level; use debug, info, warn or error", f.logLevel))
 	}
 	d := &device{halt: halter{f.haltAt, stderr}}
-	if err := d.halt.check(); err != nil {
+	if err := errors.Join(d.halt.check(), f.checkTimes()); err != nil {
 		return nil, err
 	}
 	if d.profile, d.currency, err = f.dialect(); err != nil {
@@ -145,7 +163,10 @@ func logEvent(log zerolog.Logger, e reversal.Event) {
 	if e.Kind == reversal.EventParked || e.Kind == reversal.EventRefused || e.Kind == reversal.EventDamaged {
 		level = zerolog.WarnLevel
 	}
-	line := log.WithLevel(level).Uint64("entry", uint64(e.ID)).Str("terminal", e.Lane.Terminal)
+	line := log.WithLevel(level)
+	if e.ID != 0 {
+		line = line.Uint64("entry", uint64(e.ID)).Str("terminal", e.Lane.Terminal)
+	}
 	if e.Attempt > 0 {
 		line = line.Int("attempt", e.Attempt)
 	}

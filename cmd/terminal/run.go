@@ -32,6 +32,9 @@ func newRunCommand(f *flags) *cobra.Command {
 }
 
 func serve(ctx context.Context, f *flags, untilQuiet bool, within time.Duration, stdout, stderr io.Writer) error {
+	if err := notNegative(map[string]time.Duration{"--within": within}); err != nil {
+		return err
+	}
 	if within > 0 && !untilQuiet {
 		return usage(errors.New("--within needs --until-quiet"))
 	}
@@ -40,15 +43,13 @@ func serve(ctx context.Context, f *flags, untilQuiet bool, within time.Duration,
 		return err
 	}
 	defer d.close()
-	armed, err := d.journal.Armed()
-	owed, err2 := d.journal.Owed()
-	damage := errors.Join(err, err2)
+	open, parked, damage := d.standing()
 	if damage != nil && !errors.Is(damage, journal.ErrPartial) {
 		return damage
 	}
-	open := append(owed, armed...) // what cannot be read does not hold up the others
 	_, _ = fmt.Fprintf(stdout, "%d to reverse\n", len(open))
 	if !untilQuiet {
+		tellParked(stdout, parked)
 		return errors.Join(d.engine.Run(ctx), damage)
 	}
 	if within > 0 {
@@ -65,5 +66,27 @@ func serve(ctx context.Context, f *flags, untilQuiet bool, within time.Duration,
 			tellReversal(stdout, now)
 		}
 	}
+	_, parked, damage = d.standing()
+	tellParked(stdout, parked)
+	switch {
+	case err == nil && damage != nil:
+		return damage
+	case err == nil && parked > 0:
+		return toldError{errParked}
+	}
 	return err
+}
+
+// standing lists what is to be reversed, the oldest first, and counts the parked.
+// What cannot be read does not hold up the others: it is the error beside them.
+func (d *device) standing() (open []journal.Entry, parked int, damage error) {
+	armed, err := d.journal.Armed()
+	owed, err2 := d.journal.Owed()
+	given, err3 := d.journal.Parked()
+	for _, e := range []error{err, err2, err3} {
+		if e != nil && (damage == nil || e.Error() != damage.Error()) { // armed and owed share an index
+			damage = errors.Join(damage, e)
+		}
+	}
+	return append(owed, armed...), len(given), damage
 }

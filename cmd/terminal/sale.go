@@ -41,8 +41,8 @@ func newSaleCommand(f *flags) *cobra.Command {
 	c.Flags().StringVar(&s.amount, "amount", "", "`AMOUNT` in major units, such as 12.50 (needed)")
 	c.Flags().StringVar(&s.pan, "pan", "", "`NUMBER` of a test card (needed)")
 	c.Flags().StringVar(&s.expiry, "expiry", "", "expiry `YYMM`")
-	c.Flags().StringVar(&s.then, "then", thenComplete, "`WHAT` to do after an approval: complete, decline (the chip says no) or forget")
-	c.Flags().DurationVar(&s.reverseWithin, "reverse-within", 5*time.Second, "after a failure, try the reversal for this `TIME` before leaving it to the next run")
+	c.Flags().StringVar(&s.then, "then", thenComplete, "`WHAT` to do after an approval: complete, decline (the chip says no) or forget (a faulty firmware does neither)")
+	c.Flags().DurationVar(&s.reverseWithin, "reverse-within", 5*time.Second, "after a failure, try the reversal for this `TIME` before leaving it to the next run (0: leave it at once)")
 	return c
 }
 
@@ -50,6 +50,14 @@ func (s *saleFlags) request(f *flags, currency iso.Currency) (iso.Request, error
 	r := iso.Request{Type: iso.Sale, Expiry: iso.NewSecret(s.expiry), Currency: currency, At: time.Now(), Acceptor: f.acceptor()}
 	if s.then != thenComplete && s.then != thenDecline && s.then != thenForget {
 		return r, usage(fmt.Errorf("--then: %q is not complete, decline or forget", s.then))
+	}
+	for name, value := range map[string]string{"--amount": s.amount, "--pan": s.pan} {
+		if value == "" {
+			return r, usage(fmt.Errorf("%s is missing; see terminal sale --help", name))
+		}
+	}
+	if err := notNegative(map[string]time.Duration{"--reverse-within": s.reverseWithin}); err != nil {
+		return r, err
 	}
 	var err error
 	if r.Amount, err = iso.ParseAmount(s.amount, currency); err != nil {
@@ -78,6 +86,9 @@ func sell(ctx context.Context, f *flags, s *saleFlags, stdout, stderr io.Writer)
 		return err
 	}
 	defer d.close()
+	if parked, err := d.journal.Parked(); err == nil {
+		tellParked(stderr, len(parked))
+	}
 	sale, err := d.engine.Send(ctx, r)
 	if err == nil {
 		err = d.finish(sale, s.then, stdout)

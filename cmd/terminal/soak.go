@@ -36,7 +36,8 @@ func newSoakCommand(f *flags) *cobra.Command {
 		Long: "soak runs sales with published test cards and random amounts. After an approval\n" +
 			"the chip now and then declines, or the firmware forgets the sale. The faults of\n" +
 			"line and host are the host's: start host-simulator with --fault. It ends with\n" +
-			"exit 0 when all that was owed is settled, 13 when something still is.\n\n" + exitHelp,
+			"exit 0 when all that was owed is settled, 13 when something still is, 15 when\n" +
+			"something was parked.\n\n" + exitHelp,
 		Example: "  terminal soak -n 200 --seed 7 --journal ./j --answer-within 500ms",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return s.run(cmd.Context(), f, cmd.OutOrStdout(), cmd.ErrOrStderr())
@@ -51,6 +52,9 @@ func newSoakCommand(f *flags) *cobra.Command {
 func (s *soak) run(ctx context.Context, f *flags, stdout, stderr io.Writer) error {
 	if s.n < 1 || s.n > 1_000_000 {
 		return usage(errors.New("-n: must be 1 to 1000000"))
+	}
+	if err := notNegative(map[string]time.Duration{"--drain-within": s.settle}); err != nil {
+		return err
 	}
 	for s.seed == 0 {
 		s.seed = rand.Uint64()
@@ -77,6 +81,10 @@ func (s *soak) run(ctx context.Context, f *flags, stdout, stderr io.Writer) erro
 	}
 	parked, perr := d.journal.Parked()
 	_, _ = fmt.Fprintf(stdout, "%-9s %d\n", "parked", len(parked))
+	if err == nil && perr == nil && len(parked) > 0 {
+		tellParked(stdout, len(parked))
+		return toldError{errParked}
+	}
 	return errors.Join(err, perr)
 }
 

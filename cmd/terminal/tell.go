@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 
 	"uncharge/cmd/internal/complaint"
 	"uncharge/iso"
@@ -41,9 +42,47 @@ func tellFailure(stdout io.Writer, err error, r iso.Request) error {
 		return line("REFUSED", fmt.Sprintf("  entry %d must be reversed first", owed.Oldest),
 			"nothing was sent; see to the line to the host, it is tried again by itself")
 	case errors.Is(err, reversal.ErrNotSent) && !aboutDevice(err):
-		_ = line("NOT SENT", "", "nobody is charged; it is safe to try again")
+		_ = line("NOT SENT", entryOf(err), "nobody is charged; it is safe to try again")
 		_, _ = fmt.Fprintf(stdout, "          %s\n", complaint.Line(err))
 		return toldError{err}
+	}
+	return err
+}
+
+// entryOf names the entry of a sale that was recorded and not sent.
+func entryOf(err error) string {
+	var unsent *reversal.NotSentError
+	if errors.As(err, &unsent) {
+		return fmt.Sprintf("  entry %d", unsent.ID)
+	}
+	return ""
+}
+
+// errParked ends a run that leaves parked entries behind.
+var errParked = errors.New("parked entries")
+
+// tellParked says how many customers wait for a person.
+func tellParked(w io.Writer, parked int) {
+	if parked > 0 {
+		_, _ = fmt.Fprintf(w, "%d parked: the host refuses to reverse; call the acquirer (journal-dump pending)\n", parked)
+	}
+}
+
+// advised adds what to do to an error that leaves a person without advice.
+func advised(err error) error {
+	switch {
+	case errors.Is(err, journal.ErrPoisoned):
+		return fmt.Errorf("%w; look at the disk, then start again: what ended in doubt is reversed", err)
+	case errors.Is(err, journal.ErrDamaged):
+		return fmt.Errorf("%w; keep a copy of the journal and show it to support: what is owed in it must be reversed", err)
+	case errors.Is(err, journal.ErrForeign), errors.Is(err, journal.ErrNewer):
+		return fmt.Errorf("%w; name another directory with --journal", err)
+	case errors.Is(err, journal.ErrBusy):
+		return fmt.Errorf("%w; nothing was sent: stop that terminal, or wait for it", err)
+	case errors.Is(err, journal.ErrKey) && errors.Is(err, reversal.ErrNotSent):
+		return fmt.Errorf("%w; nothing was sent: put the device's own key back or name it with --key", err)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w; give this user the right to it, or name another place", err)
 	}
 	return err
 }
@@ -69,10 +108,17 @@ func tellApproval(stdout io.Writer, s *reversal.Sale) {
 
 // tellReversal prints how far the reversal of an entry came.
 func tellReversal(stdout io.Writer, e journal.Entry) {
-	what := fmt.Sprintf("%s  card %s  entry %d  %s", e.Charged(), masked(e.Last4), e.ID, e.Cause)
+	what := fmt.Sprintf("%s  card %s  entry %d", e.Charged(), masked(e.Last4), e.ID)
+	if e.Cause != "" { // one that is still armed has none
+		what += "  " + e.Cause
+	}
 	switch e.Status {
 	case journal.Reversed:
-		_, _ = fmt.Fprintf(stdout, "REVERSED  %s  code %s  attempt %d\n", what, e.LastCode, e.Attempts)
+		note := ""
+		if e.NeverBooked() {
+			note = "          the host says it has no such sale: nothing to undo\n"
+		}
+		_, _ = fmt.Fprintf(stdout, "REVERSED  %s  code %s  attempt %d\n%s", what, e.LastCode, e.Attempts, note)
 	case journal.Parked:
 		_, _ = fmt.Fprintf(stdout, "PARKED    %s  code %s\n          the host refuses to reverse it; call the acquirer\n", what, e.LastCode)
 	case journal.Completed:
