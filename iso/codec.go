@@ -1,176 +1,186 @@
 package iso
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"strconv"
-	"strings"
-
-	moov "github.com/moov-io/iso8583"
-	"github.com/moov-io/iso8583/encoding"
-	moovErrors "github.com/moov-io/iso8583/errors"
-	"github.com/moov-io/iso8583/field"
-	"github.com/moov-io/iso8583/prefix"
+	"math/bits"
 )
 
-// buildSpec turns the profile's field table into moov's. No moov type leaves
-// this file, and none of its error texts: they can carry the raw message.
-func buildSpec(d *profileData) (*moov.MessageSpec, error) {
-	spec := &moov.MessageSpec{Name: d.Name, Fields: map[int]field.Field{
-		0: field.NewString(field.NewSpec(4, "MTI", encoding.ASCII, prefix.ASCII.Fixed)),
-		1: field.NewBitmap(field.NewSpec(8, "bitmap", encoding.BytesToASCIIHex, prefix.Hex.Fixed)),
-	}}
-	prefixes := map[string]prefix.Prefixer{
-		"": prefix.ASCII.Fixed, "LL": prefix.ASCII.LL, "LLL": prefix.ASCII.LLL,
-	}
-	for de, f := range d.Fields {
-		pref, ok := prefixes[f.Prefix]
-		if !ok {
-			return nil, fmt.Errorf("fields.%d.prefix: %q is not known", de, f.Prefix)
-		}
-		if _, ok := charsets[f.Type]; !ok {
-			return nil, fmt.Errorf("fields.%d.type: %q is not known", de, f.Type)
-		}
-		if f.Length < 1 || f.Length > 999 {
-			return nil, fmt.Errorf("fields.%d.length: must be 1 to 999", de)
-		}
-		spec.Fields[de] = field.NewString(field.NewSpec(f.Length, f.Name, encoding.ASCII, pref))
-	}
-	return spec, nil
+// Of the moov library the encoders and the length prefixes are used; the walk
+// over the field table is here, because an error must name the byte where it was
+// found and must never carry the message. No type of the library leaves wire.go.
+
+// bitmapCoding is how the bitmap is written.
+type bitmapCoding struct {
+	text wireText
+	size int // bytes on the wire of each half
 }
 
-// charsets are the attribute letters of ISO 8583: which characters a value may
-// have.
-var charsets = map[string]func(string) bool{
-	"n":   digits,
-	"an":  func(s string) bool { return all(s, func(c byte) bool { return alpha(c) || digit(c) || c == ' ' }) },
-	"ans": func(s string) bool { return all(s, func(c byte) bool { return c >= 0x20 && c < 0x7f }) },
-	"z":   func(s string) bool { return all(s, func(c byte) bool { return digit(c) || c == '=' || c == 'D' }) },
-	"hex": func(s string) bool {
-		return len(s)%2 == 0 && all(s, func(c byte) bool { return digit(c) || (c >= 'A' && c <= 'F') })
-	},
-	"x+n": func(s string) bool { return s != "" && (s[0] == 'C' || s[0] == 'D') && digits(s[1:]) },
-}
-
-func digit(c byte) bool { return c >= '0' && c <= '9' }
-func alpha(c byte) bool { return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') }
-
-func all(s string, ok func(byte) bool) bool {
-	for i := 0; i < len(s); i++ {
-		if !ok(s[i]) {
-			return false
-		}
+// compile makes all that Pack, Build and the others need.
+func (p *Profile) compile() error {
+	p.mti = wireTexts[p.data.MTI]
+	p.maps = bitmapCoding{wireTexts[p.data.Bitmap], 8}
+	if p.data.Bitmap != "binary" {
+		p.maps.size = 16
 	}
-	return true
-}
-
-// check holds one value against the field table.
-func (p *Profile) check(de int, value string, kind error) error {
-	f, ok := p.data.Fields[de]
-	switch {
-	case !ok:
-		return &FieldError{kind, de, "is not part of this profile"}
-	case !charsets[f.Type](value):
-		return &FieldError{kind, de, "has a character that type " + f.Type + " does not allow"}
-	case f.Prefix == "" && len(value) != f.Length && !p.padded(de):
-		return &FieldError{kind, de, fmt.Sprintf("must have exactly %d characters, has %d", f.Length, len(value))}
-	case len(value) > f.Length:
-		return &FieldError{kind, de, fmt.Sprintf("must have at most %d characters, has %d", f.Length, len(value))}
+	if err := p.compileFields(); err != nil {
+		return err
 	}
-	return nil
-}
-
-// padded reports whether a value is filled up with spaces on the right: fixed
-// text is, numbers are not.
-func (p *Profile) padded(de int) bool {
-	f := p.data.Fields[de]
-	return f.Prefix == "" && (f.Type == "an" || f.Type == "ans")
+	if err := p.compileTemplates(); err != nil {
+		return err
+	}
+	return p.compileReversal()
 }
 
 // Pack turns a message into bytes, without a frame. Errors: a FieldError of
 // kind ErrInvalid naming the data element.
 func (p *Profile) Pack(m *Message) ([]byte, error) {
-	if _, err := ParseMTI(string(m.MTI())); err != nil {
+	if err := p.checkMTI(m.MTI(), ErrInvalid); err != nil {
 		return nil, err
 	}
-	out := moov.NewMessage(p.spec)
-	out.MTI(string(m.MTI()))
-	for _, de := range m.Fields() {
+	out := make([]byte, 0, 512)
+	head, err := p.mti.encode(string(m.MTI()))
+	if err != nil {
+		return nil, invalid(0, "cannot be written")
+	}
+	out = append(out, head...)
+	fields := m.Fields()
+	var low, high uint64
+	for _, de := range fields {
+		if de < 2 || de > 128 || p.wire[de] == nil {
+			return nil, &FieldError{Kind: ErrInvalid, Field: de, Why: "is not part of profile " + p.data.Name}
+		}
+		if de > 64 {
+			high |= 1 << (128 - de)
+		} else {
+			low |= 1 << (64 - de)
+		}
+	}
+	if high != 0 || m.body().wide {
+		low |= 1 << 63
+	}
+	if out, err = p.appendBitmap(out, low); err == nil && low>>63 == 1 {
+		out, err = p.appendBitmap(out, high)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, de := range fields {
 		value, _ := m.Field(de)
-		if err := p.check(de, value, ErrInvalid); err != nil {
+		if err := p.wire[de].check(de, value, ErrInvalid); err != nil {
 			return nil, err
 		}
-		if p.padded(de) {
-			value += strings.Repeat(" ", p.data.Fields[de].Length-len(value))
-		}
-		if err := out.Field(de, value); err != nil {
-			return nil, invalid(de, "cannot be set")
+		if out, err = p.wire[de].append(out, de, value); err != nil {
+			return nil, err
 		}
 	}
-	packed, err := out.Pack()
+	return out, nil
+}
+
+func (p *Profile) appendBitmap(out []byte, half uint64) ([]byte, error) {
+	b, err := p.maps.text.encode(fmt.Sprintf("%016X", half))
 	if err != nil {
-		return nil, invalid(1, "message cannot be packed")
+		return nil, invalid(1, "cannot be written")
 	}
-	return packed, nil
+	return append(out, b...), nil
+}
+
+// checkMTI holds a message type against the profile's version of the standard and
+// against the classes there are.
+func (p *Profile) checkMTI(mti MTI, kind error) error {
+	if _, err := ParseMTI(string(mti)); err != nil {
+		return &FieldError{Kind: kind, Field: 0, Why: "must be four digits"}
+	}
+	if string(mti[0]) != p.data.Version {
+		return &FieldError{Kind: kind, Field: 0, Why: fmt.Sprintf("is of version %c of the standard, profile %s of %s", mti[0], p.data.Name, p.data.Version)}
+	}
+	if mti[1] < '1' || mti[1] > '8' {
+		return &FieldError{Kind: kind, Field: 0, Why: "is of no message class"}
+	}
+	return nil
 }
 
 // Unpack turns bytes into a message. It accepts only what Pack would have made:
-// trailing bytes, another spelling of a length or of the bitmap, and characters
+// trailing bytes, another spelling of a length or of a filler, and characters
 // that the field's type does not allow are refused. Errors: a FieldError of
-// kind ErrUndecodable naming the data element, never a value.
-func (p *Profile) Unpack(packed []byte) (m *Message, err error) {
-	// The library has panicked on hostile input before; an answer that cannot
-	// be read is a doubt, never a crash of the terminal.
-	defer func() {
-		if recover() != nil {
-			m, err = nil, &FieldError{ErrUndecodable, 1, "does not describe the bytes that follow"}
+// kind ErrUndecodable naming the data element and the byte where it begins,
+// never a value.
+func (p *Profile) Unpack(packed []byte) (*Message, error) {
+	at := 0
+	fail := func(err error) (*Message, error) {
+		if f, ok := err.(*FieldError); ok {
+			f.Offset = at
 		}
-	}()
-	in := moov.NewMessage(p.spec)
-	if err := in.Unpack(packed); err != nil {
-		return nil, undecodable(err)
+		return nil, err
 	}
-	mti, err := in.GetMTI()
+	size := p.mti.bytes(4)
+	if len(packed) < size {
+		return fail(&FieldError{Kind: ErrUndecodable, Field: 0, Why: fmt.Sprintf("needs %d bytes, %d are there", size, len(packed))})
+	}
+	text, err := p.mti.decode(packed[:size], 4)
 	if err != nil {
-		return nil, &FieldError{ErrUndecodable, 0, "cannot be read"}
+		return fail(&FieldError{Kind: ErrUndecodable, Field: 0, Why: "must be four digits"})
 	}
-	if _, err := ParseMTI(mti); err != nil {
-		return nil, &FieldError{ErrUndecodable, 0, "must be four digits"}
+	if err := p.checkMTI(MTI(text), ErrUndecodable); err != nil {
+		return fail(err)
 	}
-	m = NewMessage(MTI(mti))
-	for de := range in.GetFields() {
-		if de < 2 {
-			continue
-		}
-		value, err := in.GetString(de)
-		if err != nil {
-			return nil, &FieldError{ErrUndecodable, de, "cannot be read"}
-		}
-		if p.padded(de) {
-			value = strings.TrimRight(value, " ")
-		}
-		if err := p.check(de, value, ErrUndecodable); err != nil {
-			return nil, err
-		}
-		m.Set(de, value)
+	m := NewMessage(MTI(text))
+	at = size
+	low, high, took, err := p.readBitmaps(packed[at:])
+	if err != nil {
+		return fail(err)
 	}
-	again, err := p.Pack(m)
-	if err != nil || !bytes.Equal(again, packed) {
-		return nil, &FieldError{ErrUndecodable, 1, "does not account for every byte of the message"}
+	m.body().wide = low>>63 == 1 && high == 0
+	at += took
+	for _, half := range []struct {
+		bitmap uint64
+		first  int
+	}{{low &^ (1 << 63), 1}, {high, 65}} {
+		for half.bitmap != 0 {
+			lead := bits.LeadingZeros64(half.bitmap)
+			half.bitmap &^= 1 << (63 - lead)
+			de := half.first + lead
+			if p.wire[de] == nil {
+				return fail(&FieldError{Kind: ErrUndecodable, Field: de, Why: "is not part of profile " + p.data.Name})
+			}
+			value, took, err := p.wire[de].read(de, packed[at:])
+			if err != nil {
+				return fail(err)
+			}
+			m.Set(de, value)
+			at += took
+		}
+	}
+	if at != len(packed) {
+		return fail(&FieldError{Kind: ErrUndecodable, Field: 1, Why: fmt.Sprintf("leaves %d bytes over", len(packed)-at)})
 	}
 	return m, nil
 }
 
-// undecodable keeps the number of the field that failed and drops the rest of
-// the library's error.
-func undecodable(err error) error {
-	de := 1
-	var unpack *moovErrors.UnpackError
-	if errors.As(err, &unpack) {
-		if n, err := strconv.Atoi(unpack.FieldID); err == nil {
-			de = n
+// readBitmaps reads one bitmap, or two when the first says so.
+func (p *Profile) readBitmaps(src []byte) (low, high uint64, took int, err error) {
+	read := func() (half uint64, err error) {
+		if len(src)-took < p.maps.size {
+			return 0, &FieldError{Kind: ErrUndecodable, Field: 1, Why: fmt.Sprintf("needs %d bytes, %d are left", p.maps.size, len(src)-took)}
 		}
+		units := p.maps.size
+		text, err := p.maps.text.decode(src[took:took+p.maps.size], units)
+		if err != nil || !charsets["b"](text) {
+			return 0, &FieldError{Kind: ErrUndecodable, Field: 1, Why: "is not one"}
+		}
+		took += p.maps.size
+		for i := 0; i < len(text); i++ {
+			half = half<<4 | uint64(nibble(text[i]))
+		}
+		return half, nil
 	}
-	return &FieldError{ErrUndecodable, de, "cannot be read: too short, or a length that is not one"}
+	if low, err = read(); err != nil || low>>63 == 0 {
+		return low, 0, took, err
+	}
+	if p.data.Bitmaps < 2 {
+		return 0, 0, 0, &FieldError{Kind: ErrUndecodable, Field: 1, Why: "announces a second one, which profile " + p.data.Name + " does not have"}
+	}
+	if high, err = read(); err == nil && high>>63 == 1 {
+		err = &FieldError{Kind: ErrUndecodable, Field: 65, Why: "announces a third bitmap, which ISO 8583 has no use for here"}
+	}
+	return low, high, took, err
 }

@@ -15,6 +15,7 @@ const (
 	Confirm  ReversalClass = "confirm"   // the host has undone it
 	NotFound ReversalClass = "not-found" // the host has no such original (L10)
 	Retry    ReversalClass = "retry"     // the host could not do it now
+	Renew    ReversalClass = "sign-on"   // the host wants a new sign-on first, then the reversal again
 	Refuse   ReversalClass = "refuse"    // the host will not
 )
 
@@ -23,7 +24,7 @@ func (c RequestClass) valid() bool {
 }
 
 func (c ReversalClass) valid() bool {
-	return c == Confirm || c == NotFound || c == Retry || c == Refuse
+	return c == Confirm || c == NotFound || c == Retry || c == Renew || c == Refuse
 }
 
 // Code is what a profile knows of one response code.

@@ -16,6 +16,8 @@ var (
 	ErrInvalid = errors.New("invalid value")
 	// ErrUnknownProfile: no profile has this name.
 	ErrUnknownProfile = errors.New("unknown profile")
+	// ErrProfile: a profile file is not one that can be used.
+	ErrProfile = errors.New("profile")
 	// ErrFrame: the length in front of a message is not one we accept, or the
 	// frame ended early.
 	ErrFrame = errors.New("bad frame")
@@ -24,13 +26,18 @@ var (
 // FieldError names the data element that is at fault, and why, never its value.
 // Field 0 is the MTI, field 1 the bitmap.
 type FieldError struct {
-	Kind  error // ErrUndecodable, ErrUnmatched or ErrInvalid
-	Field int
-	Why   string
+	Kind   error // ErrUndecodable, ErrUnmatched or ErrInvalid
+	Field  int
+	Why    string
+	Offset int // with ErrUndecodable: the byte of the message where it begins
 }
 
 func (e *FieldError) Error() string {
-	return fmt.Sprintf("%v: %s %s", e.Kind, fieldLabel(e.Field), e.Why)
+	at := ""
+	if errors.Is(e.Kind, ErrUndecodable) {
+		at = fmt.Sprintf(" (at byte %d)", e.Offset)
+	}
+	return fmt.Sprintf("%v: %s %s%s", e.Kind, fieldLabel(e.Field), e.Why, at)
 }
 
 // Unwrap returns the kind, so that errors.Is(err, ErrUnmatched) works.

@@ -1,6 +1,9 @@
 package iso
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Match says whether answer is the answer to request: nil, or a FieldError of
 // kind ErrUnmatched naming the first data element that differs (L5). It does
@@ -12,29 +15,41 @@ import "fmt"
 // than what was asked for, never higher.
 func (p *Profile) Match(request, answer *Message) error {
 	if want := request.MTI().Answer(); answer.MTI() != want {
-		return &FieldError{ErrUnmatched, 0, fmt.Sprintf("is %s, expected %s", answer.MTI(), want)}
+		return unmatched(0, fmt.Sprintf("is %s, expected %s", answer.MTI(), want))
 	}
 	for _, de := range p.data.Match.Always {
 		got, ok := answer.Field(de)
 		if !ok {
-			return &FieldError{ErrUnmatched, de, "is missing"}
+			return unmatched(de, "is missing")
 		}
-		if sent, _ := request.Field(de); got != sent {
-			return &FieldError{ErrUnmatched, de, "differs from the request"}
+		if sent, _ := request.Field(de); p.unfilled(de, got) != p.unfilled(de, sent) {
+			return unmatched(de, "differs from the request")
 		}
 	}
 	for _, de := range p.data.Match.WhenPresent {
 		got, ok := answer.Field(de)
 		sent, asked := request.Field(de)
-		if !ok || !asked || got == sent {
+		if !ok || !asked || p.unfilled(de, got) == p.unfilled(de, sent) {
 			continue
 		}
 		if de == 4 && p.partial(answer) && got < sent { // both twelve digits: text order is number order
 			continue
 		}
-		return &FieldError{ErrUnmatched, de, "differs from the request"}
+		return unmatched(de, "differs from the request")
 	}
 	return nil
+}
+
+// unfilled is a value without the spaces that fill up fixed text.
+func (p *Profile) unfilled(de int, value string) string {
+	if w := p.wire[de]; w != nil && w.padded() {
+		return strings.TrimRight(value, " ")
+	}
+	return value
+}
+
+func unmatched(de int, why string) error {
+	return &FieldError{Kind: ErrUnmatched, Field: de, Why: why}
 }
 
 func (p *Profile) partial(answer *Message) bool {

@@ -17,11 +17,12 @@ type Message struct{ hidden **body } // behind two pointers: see mask.go
 type body struct {
 	mti    MTI
 	fields map[int]string
+	wide   bool // came with a second bitmap that is empty, and goes so again
 }
 
 // NewMessage makes a message without fields.
 func NewMessage(mti MTI) *Message {
-	b := &body{mti, make(map[int]string)}
+	b := &body{mti: mti, fields: make(map[int]string, 24)}
 	return &Message{&b}
 }
 
@@ -38,6 +39,12 @@ func (m *Message) SetMTI(mti MTI) { m.body().mti = mti }
 func (m *Message) Field(de int) (string, bool) {
 	v, ok := m.body().fields[de]
 	return v, ok
+}
+
+// Text is Field without the spaces that fill up fixed text; "" when it is not
+// there.
+func (m *Message) Text(de int) string {
+	return strings.TrimRight(m.body().fields[de], " ")
 }
 
 // Set gives a data element its value. Whether the profile can carry it is
@@ -60,6 +67,7 @@ func (m *Message) Fields() []int {
 // Clone returns an independent copy.
 func (m *Message) Clone() *Message {
 	c := NewMessage(m.body().mti)
+	c.body().wide = m.body().wide
 	for de, v := range m.body().fields {
 		c.body().fields[de] = v
 	}

@@ -12,14 +12,15 @@ func ParseMTI(s string) (MTI, error) {
 }
 
 // Answer is the MTI of the answer: the third digit says the function
-// (0 request, 2 advice), and its answer is one higher. The last digit (origin,
-// repeat) is cleared: 0200 and 0201 are both answered by 0210. What is an answer
+// (0 request, 2 advice), and its answer is one higher. The last digit says the
+// origin and, when it is odd, a repeat; an answer is no repeat: 0200 and 0201 are
+// both answered by 0210, 1804 by 1814. What is an answer
 // itself, or no MTI, is answered by nothing: "".
 func (m MTI) Answer() MTI {
 	if len(m) != 4 || !digits(string(m)) || m[2]%2 == 1 {
 		return ""
 	}
-	return m[:2] + MTI([]byte{m[2] + 1, '0'})
+	return m[:2] + MTI([]byte{m[2] + 1, m[3] &^ 1})
 }
 
 // Reversal reports whether this is a message of the reversal class (x4xx).

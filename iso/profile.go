@@ -1,27 +1,21 @@
 package iso
 
 import (
-	"bytes"
-	"embed"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"path"
-	"slices"
-	"strings"
 	"time"
-
-	moov "github.com/moov-io/iso8583"
 )
-
-//go:embed profiles/*.json
-var profileFiles embed.FS
 
 // Profile is all that is particular to one acquirer. It is loaded once,
 // validated once and never changed; it may be used from many goroutines.
 type Profile struct {
-	data profileData
-	spec *moov.MessageSpec
+	data  profileData
+	file  []byte // the whole file, base merged in, as JSON
+	wire  [129]*wireField
+	mti   wireText
+	maps  bitmapCoding
+	makes map[int]template            // how a data element is made from a request
+	sets  map[TxType]map[int]template // of a transaction
+	turns map[int]template            // how a data element of a reversal is made
+	image []int                       // what a reversal needs of its request
 }
 
 // profileData is the profile file. Every "why" in it explains a default to the
@@ -29,56 +23,113 @@ type Profile struct {
 type profileData struct {
 	Schema       int                        `json:"schema"`
 	Name         string                     `json:"name"`
+	Base         string                     `json:"base,omitempty"`
 	About        string                     `json:"about"`
+	Version      string                     `json:"version"` // first digit of every MTI
 	Framing      framingData                `json:"framing"`
-	Bitmap       string                     `json:"bitmap"`
+	MTI          string                     `json:"mti"`     // encoding of the MTI
+	Bitmap       string                     `json:"bitmap"`  // encoding of the bitmap
+	Bitmaps      int                        `json:"bitmaps"` // how many there may be, 1 or 2
+	Encodings    map[string]string          `json:"encodings"`
+	EncodingsWhy string                     `json:"encodingsWhy,omitempty"`
 	Fields       map[int]fieldData          `json:"fields"`
+	FieldsWhy    string                     `json:"fieldsWhy,omitempty"`
+	Compose      map[int]string             `json:"compose"`
+	ComposeWhy   string                     `json:"composeWhy,omitempty"`
 	Transactions map[TxType]transactionData `json:"transactions"`
 	Reversal     reversalData               `json:"reversal"`
 	Match        matchData                  `json:"match"`
+	MAC          *macData                   `json:"mac,omitempty"`
 	Codes        map[string]codeData        `json:"codes"`
-	CodesWhy     string                     `json:"codesWhy"`
+	CodesWhy     string                     `json:"codesWhy,omitempty"`
 	Timers       timersData                 `json:"timers"`
 }
 
 type framingData struct {
-	Length   string `json:"length"`
-	BytesMax int    `json:"bytesMax"`
-	Why      string `json:"why"`
+	Length       string            `json:"length"`
+	CountsItself bool              `json:"countsItself,omitempty"`
+	BytesMax     int               `json:"bytesMax"`
+	TPDU         string            `json:"tpdu,omitempty"`   // of a request, ten hex digits
+	Header       string            `json:"header,omitempty"` // of a request, hex digits
+	RequestDigit int               `json:"hostRequestDigit,omitempty"`
+	Requests     map[string]string `json:"hostRequests,omitempty"`
+	Why          string            `json:"why,omitempty"`
 }
 
 type fieldData struct {
+	Name     string     `json:"name"`
+	ZH       string     `json:"zh,omitempty"`
+	Type     string     `json:"type"`
+	Length   int        `json:"length"`
+	Prefix   string     `json:"prefix,omitempty"`
+	Encoding string     `json:"encoding,omitempty"` // instead of the type's own
+	Parts    []partData `json:"parts,omitempty"`
+	Why      string     `json:"why,omitempty"`
+}
+
+type partData struct {
 	Name   string `json:"name"`
-	Type   string `json:"type"`
+	ZH     string `json:"zh,omitempty"`
 	Length int    `json:"length"`
-	Prefix string `json:"prefix"`
 }
 
 type transactionData struct {
-	MTI        MTI    `json:"mti"`
-	Processing string `json:"processing"` // DE 3
-	Condition  string `json:"condition"`  // DE 25
-	Recovery   string `json:"recovery"`
+	About      string         `json:"about,omitempty"`
+	ZH         string         `json:"zh,omitempty"`
+	MTI        MTI            `json:"mti"`
+	Repeat     MTI            `json:"repeat,omitempty"`     // of an advice that is sent again
+	Processing string         `json:"processing,omitempty"` // DE 3
+	Condition  string         `json:"condition,omitempty"`  // DE 25
+	Recovery   Recovery       `json:"recovery"`
+	Must       []int          `json:"must"`
+	OneOf      []int          `json:"oneOf,omitempty"`
+	May        []int          `json:"may,omitempty"`
+	Set        map[int]string `json:"set,omitempty"`
+	Why        string         `json:"why,omitempty"`
 }
 
+// Recovery is what becomes of a transaction whose outcome is unknown.
+type Recovery string
+
+// The recovery classes (PROTOCOL A).
+const (
+	Reverse Recovery = "reverse" // undo it
+	Advise  Recovery = "advise"  // repeat it until it is acknowledged
+	Resume  Recovery = "resume"  // a step of many: go on at that step
+	Nothing Recovery = "nothing" // ask again, or let it lapse
+)
+
 type reversalData struct {
-	MTI      MTI              `json:"mti"`
-	Repeat   MTI              `json:"repeat"`
-	Copy     []int            `json:"copy"`
-	AuthCode bool             `json:"authCode"` // DE 38 when the answer had one
-	Original string           `json:"original"`
-	Reasons  map[Cause]string `json:"reasons"` // DE 39
-	Why      string           `json:"why"`
+	MTI         MTI              `json:"mti"`
+	Repeat      MTI              `json:"repeat"` // "" means that a repeat goes with the same MTI
+	STAN        string           `json:"stan"`   // "same" as the original's, or "new"
+	Copy        []int            `json:"copy"`
+	Set         map[int]string   `json:"set"`
+	AuthCode    int              `json:"authCode,omitempty"` // where the approval's code goes, 0 for nowhere
+	Reason      int              `json:"reason"`             // where the cause goes
+	Reasons     map[Cause]string `json:"reasons"`
+	ChipTags    []string         `json:"chipTags,omitempty"`
+	Why         string           `json:"why,omitempty"`
 }
 
 type matchData struct {
 	Always      []int  `json:"always"`
 	WhenPresent []int  `json:"whenPresent"`
-	Why         string `json:"why"`
+	Why         string `json:"why,omitempty"`
+}
+
+type macData struct {
+	Elements  []int             `json:"elements"` // [64], or [64,128] where a second bitmap moves it
+	Algorithm MACAlgorithm      `json:"algorithm"`
+	Form      string            `json:"form"`
+	Without   []TxType          `json:"without"`
+	Needed    map[string]string `json:"needed"`
+	Why       string            `json:"why,omitempty"`
 }
 
 type codeData struct {
 	Name     string        `json:"name"`
+	ZH       string        `json:"zh,omitempty"`
 	Request  RequestClass  `json:"request"`
 	Reversal ReversalClass `json:"reversal"`
 }
@@ -92,20 +143,7 @@ type timersData struct {
 	BackoffFirst    duration `json:"backoffFirst"`
 	BackoffMax      duration `json:"backoffMax"`
 	RefusalsMax     int      `json:"refusalsMax"`
-	Why             string   `json:"why"`
-}
-
-// duration is a time.Duration that a profile file writes as "45s".
-type duration time.Duration
-
-func (d *duration) UnmarshalJSON(b []byte) error {
-	var s string
-	if err := json.Unmarshal(b, &s); err != nil {
-		return err
-	}
-	v, err := time.ParseDuration(s)
-	*d = duration(v)
-	return err
+	Why             string   `json:"why,omitempty"`
 }
 
 // Timers are the waits and bounds that an acquirer asks for. All waits are
@@ -121,56 +159,14 @@ type Timers struct {
 	RefusalsMax     int           // refusals after which a reversal is parked
 }
 
-// ProfileNames lists the profiles that are built in, sorted.
-func ProfileNames() []string {
-	files, err := profileFiles.ReadDir("profiles")
-	if err != nil {
-		panic(err) // an embedded directory that is not there: the build is wrong
-	}
-	var names []string
-	for _, f := range files {
-		names = append(names, strings.TrimSuffix(f.Name(), ".json"))
-	}
-	slices.Sort(names)
-	return names
-}
-
-// LoadProfile loads and validates a built-in profile. Errors: one wrapping
-// ErrUnknownProfile that lists the names there are.
-func LoadProfile(name string) (*Profile, error) {
-	if !slices.Contains(ProfileNames(), name) {
-		return nil, fmt.Errorf("%w %q; known: %s", ErrUnknownProfile, name, strings.Join(ProfileNames(), ", "))
-	}
-	raw, err := profileFiles.ReadFile(path.Join("profiles", name+".json"))
-	if err != nil {
-		return nil, fmt.Errorf("profile %s: %w", name, err)
-	}
-	return parseProfile(raw)
-}
-
-func parseProfile(raw []byte) (*Profile, error) {
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	dec.DisallowUnknownFields()
-	p := &Profile{}
-	if err := dec.Decode(&p.data); err != nil {
-		return nil, fmt.Errorf("profile: %w", err)
-	}
-	if err := p.data.validate(); err != nil {
-		return nil, fmt.Errorf("profile %q: %w", p.data.Name, err)
-	}
-	spec, err := buildSpec(&p.data)
-	if err != nil {
-		return nil, fmt.Errorf("profile %q: %w", p.data.Name, err)
-	}
-	p.spec = spec
-	return p, nil
-}
-
 // Name returns the profile's name, e.g. "iso87-ascii".
 func (p *Profile) Name() string { return p.data.Name }
 
 // About is one line for a person.
 func (p *Profile) About() string { return p.data.About }
+
+// JSON is the whole profile file, with the profile it is based on merged in.
+func (p *Profile) JSON() []byte { return append([]byte(nil), p.file...) }
 
 // Timers returns the acquirer's waits and bounds.
 func (p *Profile) Timers() Timers { return p.data.Timers.timers() }
@@ -186,118 +182,4 @@ func (t timersData) timers() Timers {
 		BackoffMax:      time.Duration(t.BackoffMax),
 		RefusalsMax:     t.RefusalsMax,
 	}
-}
-
-// neverKept are the data elements that may not be part of a reversal, whatever
-// a profile asks for: PIN capture, tracks 2, 3 and 1, the PIN block and its
-// security control (L11; PCI DSS 4.0.1, 3.3.1).
-var neverKept = []int{26, 35, 36, 45, 52, 53}
-
-func (d *profileData) validate() error {
-	if d.Schema != 1 {
-		return fmt.Errorf("schema: %d is not known here (1 is)", d.Schema)
-	}
-	if d.Framing.Length != "binary2" {
-		return fmt.Errorf("framing.length: %q is not known", d.Framing.Length)
-	}
-	if d.Framing.BytesMax < 64 || d.Framing.BytesMax > 65535 {
-		return fmt.Errorf("framing.bytesMax: must be 64 to 65535")
-	}
-	if d.Bitmap != "hex" {
-		return fmt.Errorf("bitmap: %q is not known", d.Bitmap)
-	}
-	for de := range d.Fields {
-		if de < 2 || de > 128 || de == 65 {
-			return fmt.Errorf("fields.%d: no such data element", de)
-		}
-	}
-	for name, tx := range d.Transactions {
-		if _, err := ParseMTI(string(tx.MTI)); err != nil {
-			return fmt.Errorf("transactions.%s.mti: %w", name, err)
-		}
-		if tx.Recovery != "reverse" && tx.Recovery != "nothing" {
-			return fmt.Errorf("transactions.%s.recovery: %q is not known", name, tx.Recovery)
-		}
-	}
-	if err := d.validateReversal(); err != nil {
-		return err
-	}
-	for _, de := range slices.Concat(d.Match.Always, d.Match.WhenPresent) {
-		if _, ok := d.Fields[de]; !ok {
-			return fmt.Errorf("match: DE %d is not in fields", de)
-		}
-	}
-	for _, must := range []int{11, 41} { // an answer held against less could be anybody's
-		if !slices.Contains(d.Match.Always, must) {
-			return fmt.Errorf("match.always: DE %d must be there", must)
-		}
-	}
-	for code, c := range d.Codes {
-		if code == "" || !c.Request.valid() || !c.Reversal.valid() {
-			return fmt.Errorf("codes.%s: request is one of approve, partial, decline, doubt; reversal is one of confirm, not-found, retry, refuse", code)
-		}
-	}
-	if err := d.Timers.timers().Validate(); err != nil {
-		return fmt.Errorf("timers.%w", err)
-	}
-	return nil
-}
-
-func (d *profileData) validateReversal() error {
-	for at, mti := range map[string]MTI{"mti": d.Reversal.MTI, "repeat": d.Reversal.Repeat} {
-		if _, err := ParseMTI(string(mti)); err != nil || !mti.Reversal() {
-			return fmt.Errorf("reversal.%s: must be an MTI of class 4", at)
-		}
-	}
-	if d.Reversal.Original != "de90" {
-		return fmt.Errorf("reversal.original: %q is not known", d.Reversal.Original)
-	}
-	for _, de := range d.Reversal.Copy {
-		if slices.Contains(neverKept, de) {
-			return fmt.Errorf("reversal.copy: DE %d may never be kept", de)
-		}
-		if _, ok := d.Fields[de]; !ok {
-			return fmt.Errorf("reversal.copy: DE %d is not in fields", de)
-		}
-	}
-	for _, must := range []int{3, 4, 11, 41, 42} {
-		if !slices.Contains(d.Reversal.Copy, must) {
-			return fmt.Errorf("reversal.copy: DE %d must be there, or the host cannot find the original", must)
-		}
-	}
-	for _, c := range Causes() {
-		if d.Reversal.Reasons[c] == "" {
-			return fmt.Errorf("reversal.reasons.%s: missing", c)
-		}
-	}
-	for c := range d.Reversal.Reasons {
-		if !slices.Contains(Causes(), c) {
-			return fmt.Errorf("reversal.reasons.%s: no such cause", c)
-		}
-	}
-	return nil
-}
-
-// Validate refuses waits and bounds of zero or less: they would park what was
-// never refused, or try again without a pause. The error begins with the name of
-// the timer.
-func (t Timers) Validate() error {
-	for _, wait := range []struct {
-		name string
-		d    time.Duration
-	}{
-		{"answerWithin", t.AnswerWithin}, {"settleWithin", t.SettleWithin}, {"completeWithin", t.CompleteWithin},
-		{"overtakenWindow", t.OvertakenWindow}, {"backoffFirst", t.BackoffFirst}, {"backoffMax", t.BackoffMax},
-	} {
-		if wait.d <= 0 {
-			return fmt.Errorf("%s: must be a time above zero, such as \"45s\"", wait.name)
-		}
-	}
-	if t.Burst < 1 {
-		return errors.New("burst: must be 1 or more")
-	}
-	if t.RefusalsMax < 1 {
-		return errors.New("refusalsMax: must be 1 or more")
-	}
-	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // Cause says why a transaction is undone. A profile maps each to its reason
@@ -16,6 +17,7 @@ const (
 	NoAnswer     Cause = "no-answer"     // nothing that answers the request came in time
 	LineLost     Cause = "line-lost"     // the line dropped, or a write failed, after the request may have left
 	Undecodable  Cause = "undecodable"   // an answer came that cannot be read
+	WrongMAC     Cause = "wrong-mac"     // an answer came whose MAC is wrong or missing
 	UnknownCode  Cause = "unknown-code"  // an answer came whose code does not say that the customer is uncharged
 	Cancelled    Cause = "cancelled"     // the customer or cashier gave up after the request was sent
 	CardDeclined Cause = "card-declined" // the chip said no after the host said yes
@@ -26,12 +28,32 @@ const (
 
 // Causes lists all of them.
 func Causes() []Cause {
-	return []Cause{NoAnswer, LineLost, Undecodable, UnknownCode, Cancelled, CardDeclined, NotCompleted, NotRecorded, Restart}
+	return []Cause{NoAnswer, LineLost, Undecodable, WrongMAC, UnknownCode, Cancelled, CardDeclined, NotCompleted, NotRecorded, Restart}
 }
 
-// Image is the smallest part of a request that its reversal needs. It holds
-// what the profile's reversal copies and nothing else; tracks, PIN block and
-// card codes cannot enter it (L11). It still holds the PAN, so it is to be
+// forbidden reports whether a data element may not be part of a reversal, whatever
+// a profile asks for (L11; PCI DSS 4.0.1, 3.3.1): PIN capture, tracks 2, 3 and 1,
+// the PIN block and its security control.
+func forbidden(de int) bool { return slices.Contains([]int{26, 35, 36, 45, 52, 53}, de) }
+
+// keepable are the data elements that a reversal may keep. The list is closed by
+// default: the private ones that are not here are where acquirers put card codes.
+// DE 60 to 62 only where the profile lays them out (keepableAs).
+var keepable = []int{
+	2, 3, 4, 5, 6, 7, 11, 12, 13, 14, 15, 17, 18, 19, 20, 22, 23, 24, 25, 28, 30, 32, 33, 37, 38, 40, 41, 42, 43,
+	49, 50, 51, 55, 60, 61, 62, 100,
+}
+
+// privateMax is how long a private data element may be that a reversal keeps.
+const privateMax = 20
+
+func keepableAs(de int, f fieldData) bool {
+	return slices.Contains(keepable, de) && (de < 60 || de > 62 || f.Type == "n" || (f.Type != "b" && f.Length <= privateMax))
+}
+
+// Image is the smallest part of a request that its reversal needs. It holds what
+// the profile's reversal copies or refers to and nothing else; tracks, PIN block
+// and card codes cannot enter it (L11). It still holds the PAN, so it is to be
 // sealed at rest and prints hidden under every verb.
 type Image struct{ hidden **body } // behind two pointers: see mask.go
 
@@ -42,19 +64,37 @@ type imageFile struct {
 	Fields  map[string]string `json:"f"`
 }
 
-// ImageOf takes the image of a request. A reversal has none (L16).
+// ImageOf takes the image of a request. A reversal has none (L16). Of DE 55 only
+// the profile's tags are kept; what cannot be read as TLV is not kept at all.
 func (p *Profile) ImageOf(request *Message) (Image, error) {
 	if request.MTI().Reversal() {
 		return Image{}, invalid(0, "is a reversal; a reversal is never reversed")
 	}
 	kept := NewMessage(request.MTI())
-	for _, de := range p.data.Reversal.Copy {
-		if v, ok := request.Field(de); ok && !slices.Contains(neverKept, de) {
+	for _, de := range p.image {
+		v, ok := request.Field(de)
+		if ok && de == 55 {
+			v = keepTags(v, p.data.Reversal.ChipTags)
+			ok = v != ""
+		}
+		if ok && !forbidden(de) {
 			kept.Set(de, v)
 		}
 	}
 	return Image{kept.hidden}, nil
 }
+
+// Fields lists the data elements that the image holds, in ascending order.
+func (i Image) Fields() []int {
+	if i.hidden == nil {
+		return nil
+	}
+	return (&Message{i.hidden}).Fields()
+}
+
+// Secret reports whether a data element of an image is card data, so that an
+// image that has it must be sealed at rest: the PAN and its expiry.
+func (i Image) Secret(de int) bool { return de == 2 || de == 14 }
 
 // Bytes is the form to store, sealed.
 func (i Image) Bytes() ([]byte, error) {
@@ -81,7 +121,7 @@ func ParseImage(b []byte) (Image, error) {
 	kept := NewMessage(f.MTI)
 	for k, v := range f.Fields {
 		de, err := strconv.Atoi(k)
-		if err != nil || slices.Contains(neverKept, de) {
+		if err != nil || forbidden(de) {
 			return Image{}, fmt.Errorf("%w: the stored reversal image has a field it may not have", ErrUndecodable)
 		}
 		kept.Set(de, v)
@@ -119,12 +159,17 @@ func (i Image) Request() *Message {
 type Reversal struct {
 	Attempt  int    // 1 goes with the reversal MTI, later ones with the repeat MTI (L6)
 	Cause    Cause  // fixed before the first attempt, the same for every repeat
+	STAN     STAN   // of the reversal, where the profile wants a new one (NewSTAN); the same for every repeat
 	AuthCode string // DE 38 of the approval, when one was seen
 	Approved Amount // amount of a partial approval, 0 when the whole was asked for and approved or nothing is known
 }
 
+// NewSTAN reports whether a reversal has a trace number of its own.
+func (p *Profile) NewSTAN() bool { return p.data.Reversal.STAN == "new" }
+
 // BuildReversal makes the reversal of the request that img was taken from.
-// Every attempt yields the same message but for its MTI (L6).
+// Every attempt yields the same message but for its MTI (L6); the MAC is made
+// when it is sent.
 func (p *Profile) BuildReversal(img Image, r Reversal) (*Message, error) {
 	if img.hidden == nil {
 		return nil, fmt.Errorf("%w: no reversal image", ErrInvalid)
@@ -132,38 +177,105 @@ func (p *Profile) BuildReversal(img Image, r Reversal) (*Message, error) {
 	if (*img.hidden).mti.Reversal() {
 		return nil, invalid(0, "is a reversal; a reversal is never reversed")
 	}
-	reason, ok := p.data.Reversal.Reasons[r.Cause]
+	d := &p.data.Reversal
+	reason, ok := d.Reasons[r.Cause]
 	if !ok || r.Attempt < 1 {
 		return nil, fmt.Errorf("%w: a reversal needs an attempt from 1 and a known cause", ErrInvalid)
 	}
-	m := img.Request()
-	m.SetMTI(p.data.Reversal.MTI)
-	if r.Attempt > 1 {
-		m.SetMTI(p.data.Reversal.Repeat)
+	if p.NewSTAN() && (r.STAN < 1 || r.STAN > STANMax) {
+		return nil, invalid(11, "of the reversal must be 1 to 999999")
 	}
-	original, err := img.original()
-	if err != nil {
+	kept := (*img.hidden).fields
+	if _, err := ParseSTAN(kept[11]); err != nil {
 		return nil, err
 	}
-	m.Set(90, original.String())
-	m.Set(39, reason)
-	if p.data.Reversal.AuthCode && r.AuthCode != "" {
-		m.Set(38, r.AuthCode)
+	m := NewMessage(d.MTI)
+	if r.Attempt > 1 && d.Repeat != "" {
+		m.SetMTI(d.Repeat)
+	}
+	for _, de := range d.Copy {
+		if v, ok := kept[de]; ok {
+			m.Set(de, v)
+		}
+	}
+	if p.NewSTAN() {
+		m.Set(11, r.STAN.String())
 	}
 	if r.Approved > 0 {
 		m.Set(4, r.Approved.String())
 	}
-	return m, nil
+	if d.AuthCode != 0 && r.AuthCode != "" {
+		m.Set(d.AuthCode, r.AuthCode)
+	}
+	m.Set(d.Reason, reason)
+	for de, t := range p.turns {
+		text, _ := t.expand(func(name string) string { return p.turned(img, m, name) })
+		if text != "" {
+			m.Set(de, text)
+		}
+	}
+	return m, p.checkAll(m)
 }
 
-func (i Image) original() (Original, error) {
-	kept := *i.hidden
-	stan, err := ParseSTAN(kept.fields[11])
-	if err != nil {
-		return Original{}, err
+// turned is the value of a name in a reversal's template.
+func (p *Profile) turned(img Image, m *Message, name string) string {
+	kept := *img.hidden
+	switch name {
+	case "mti":
+		return string(kept.mti)
+	case "stan":
+		return kept.fields[11]
+	case "amount":
+		v, _ := m.Field(4)
+		return v
+	case "reason":
+		v, _ := m.Field(p.data.Reversal.Reason)
+		return v
 	}
-	return Original{
-		MTI: kept.mti, STAN: stan, At: kept.fields[7],
-		Acquirer: kept.fields[32], Forwarder: kept.fields[33],
-	}, nil
+	number, part, _ := strings.Cut(name, ".")
+	de, _ := strconv.Atoi(number)
+	if part == "" {
+		return kept.fields[de]
+	}
+	n, _ := strconv.Atoi(part)
+	return p.wire[de].part(kept.fields[de], n)
+}
+
+// part is the n-th part of a value, from 1; "" when the value ends before it.
+func (w *wireField) part(value string, n int) string {
+	from := 0
+	for i, part := range w.Parts {
+		if i == n-1 {
+			return value[min(from, len(value)):min(from+part.Length, len(value))]
+		}
+		from += part.Length
+	}
+	return ""
+}
+
+// compileReversal works out what a reversal needs of its request.
+func (p *Profile) compileReversal() error {
+	need := slices.Clone(p.data.Reversal.Copy)
+	need = append(need, 3, 4, 11, 41, 42) // a late answer is matched against the image
+	for _, t := range p.turns {
+		for _, name := range t.names() {
+			number, _, _ := strings.Cut(name, ".")
+			if de, err := strconv.Atoi(number); err == nil {
+				need = append(need, de)
+			}
+		}
+	}
+	for _, de := range concat(p.data.Match.Always, p.data.Match.WhenPresent) {
+		if p.wire[de] != nil && keepableAs(de, p.wire[de].fieldData) {
+			need = append(need, de)
+		}
+	}
+	slices.Sort(need)
+	p.image = slices.Compact(need)
+	for _, de := range p.image {
+		if forbidden(de) || p.wire[de] == nil || !keepableAs(de, p.wire[de].fieldData) {
+			return fmt.Errorf("reversal: DE %d may never be kept", de)
+		}
+	}
+	return nil
 }

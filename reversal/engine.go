@@ -324,8 +324,7 @@ func (e *Engine) exchange(ctx context.Context, lane journal.Lane, request *iso.M
 // read takes the facts out of an answer that matched.
 func (e *Engine) read(request, m *iso.Message) (Reply, journal.Answer) {
 	code, hasCode := m.Field(39)
-	auth, _ := m.Field(38)
-	rrn, _ := m.Field(37)
+	auth, rrn := m.Text(38), m.Text(37)
 	reply := Reply{Heard: Replied, HasCode: hasCode && code != "", Code: e.profile.Code(code)}
 	answer := journal.Answer{Code: code, AuthCode: auth, RRN: rrn}
 	if reply.Code.Request == iso.Partial {

@@ -229,10 +229,7 @@ func track2Number(track string) string {
 	return track
 }
 
-func field(m *iso.Message, de int) string {
-	value, _ := m.Field(de)
-	return value
-}
+func field(m *iso.Message, de int) string { return m.Text(de) }
 
 // answerable reports whether a message of this type gets an answer: a request or
 // an advice does; an answer, or a notice, does not.

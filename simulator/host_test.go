@@ -237,7 +237,7 @@ func TestSaleAndReversal(t *testing.T) {
 	play(t, nil, func(s *scene, l *terminal, sale *iso.Message) {
 		a := l.ask(sale, "00")
 		for de, want := range map[int]string{3: "000000", 4: "000000001250", 7: "1123013015", 11: "000007", 12: "093015", 13: "1123", 25: "00", 32: "123456", 37: "000000000001", 38: "000001", 41: "TERM01", 42: "MERCHANT0000001", 49: "840"} {
-			if got, _ := a.Field(de); got != want {
+			if got := a.Text(de); got != want {
 				t.Errorf("DE %d of the answer is %q, want %q", de, got, want)
 			}
 		}

@@ -101,7 +101,7 @@ func newCommand(f *flags, serve func(context.Context) error) *cobra.Command {
 	flags := cmd.Flags()
 	flags.SortFlags = false
 	flags.StringVar(&f.listen, "listen", "127.0.0.1:8583", "address to listen on, `HOST:PORT`; port 0 picks\na free one")
-	flags.StringVar(&f.profile, "profile", "iso87-ascii", "dialect to speak, by `NAME`; there are:\n"+strings.Join(iso.ProfileNames(), ", ")+"\n")
+	flags.StringVar(&f.profile, "profile", "iso87-ascii", "dialect to speak, by `NAME` or profile file; there are\n"+strings.Join(iso.ProfileNames(), ",\n")+"\n")
 	flags.StringArrayVar(&f.faults, "fault", nil, "what to do wrong, `FAULT` as above; may be repeated,\nthe first that falls on a request counts")
 	flags.StringVarP(&f.output, "output", "o", "text", "`FORM` of the events: text or ndjson")
 	flags.StringVar(&f.tlsCert, "tls-cert", "", "serve TLS with this PEM certificate `FILE`")
