@@ -35,6 +35,12 @@ type Code struct {
 	Reversal ReversalClass
 }
 
+// Accepts reports whether a code says yes to network management (ISO 8583:1993
+// has 800 for it, elsewhere it is the code of an approval).
+func (p *Profile) Accepts(c Code) bool {
+	return c.Request == Approve || (p.data.Version == "1" && c.Code == "800")
+}
+
 // Code names a response code; codes are compared whole (L5). A code that the
 // profile does not list, the empty one included, is a doubt on a request and a
 // refusal on a reversal: it confirms nothing.

@@ -52,6 +52,20 @@ func unmatched(de int, why string) error {
 	return &FieldError{Kind: ErrUnmatched, Field: de, Why: why}
 }
 
+// MatchNetwork is Match for network management (sign-on, echo), whose messages
+// have neither amount nor processing code: MTI, trace number and terminal.
+func (p *Profile) MatchNetwork(request, answer *Message) error {
+	if want := request.MTI().Answer(); answer.MTI() != want {
+		return unmatched(0, fmt.Sprintf("is %s, expected %s", answer.MTI(), want))
+	}
+	for _, de := range []int{11, 41} {
+		if sent, got := request.Text(de), answer.Text(de); sent != got || got == "" {
+			return unmatched(de, "differs from the request")
+		}
+	}
+	return nil
+}
+
 func (p *Profile) partial(answer *Message) bool {
 	code, _ := answer.Field(39)
 	return p.Code(code).Request == Partial

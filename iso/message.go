@@ -41,6 +41,16 @@ func (m *Message) Field(de int) (string, bool) {
 	return v, ok
 }
 
+// Batch is the batch that a message of the profile belongs to, where its DE 60 has
+// one as second part (UnionPay 60.2); "" otherwise.
+func (p *Profile) Batch(m *Message) string {
+	w := p.wire[60]
+	if w == nil || len(w.Parts) < 2 || w.Parts[1].Name != "batch" {
+		return ""
+	}
+	return w.part(m.Text(60), 2)
+}
+
 // Text is Field without the spaces that fill up fixed text; "" when it is not
 // there.
 func (m *Message) Text(de int) string {

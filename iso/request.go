@@ -53,6 +53,19 @@ type Request struct {
 	Elements   map[int]Secret // data elements as they are to stand, over whatever the profile would make
 }
 
+// Last4 is the last four digits of the card, from its number or from track 2; ""
+// when neither is there.
+func (r Request) Last4() string {
+	if r.PAN.Reveal() != "" {
+		return r.PAN.Last4()
+	}
+	pan, err := ParseTrack2(r.Track2)
+	if err != nil {
+		return ""
+	}
+	return pan.Last4()
+}
+
 // requestValues are the names that a template may use for a request.
 var requestValues = map[string]func(r *Request) string{
 	"pan":        func(r *Request) string { return r.PAN.Reveal() },

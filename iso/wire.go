@@ -247,6 +247,7 @@ type wireField struct {
 	fieldData
 	text   wireText
 	prefix prefix.Prefixer // nil for a fixed length
+	rest   bool            // it takes what is left of the message
 	units  int             // most units, or with a fixed length all of them
 }
 
@@ -268,9 +269,9 @@ func (p *Profile) compileFields() error {
 			return fmt.Errorf("%s: type %s cannot be encoded as %q; one of %s (fields.%d.encoding or encodings.%s)", at, f.Type, name, strings.Join(allowed, ", "), de, f.Type)
 		}
 		w := &wireField{fieldData: f, text: wireTexts[name], units: f.Length}
-		if f.Prefix != "" {
+		if w.rest = f.Prefix == "rest"; f.Prefix != "" && !w.rest {
 			if w.prefix = prefixes[lengths][f.Prefix]; w.prefix == nil {
-				return fmt.Errorf("%s.prefix: %q is not known; LL, LLL or none", at, f.Prefix)
+				return fmt.Errorf("%s.prefix: %q is not known; LL, LLL, rest or none", at, f.Prefix)
 			}
 			if f.Type == "n" && f.Encoding == "" && name == "bcd" {
 				w.text = wireTexts["bcd-left"] // a variable number stands left (PROTOCOL G)
@@ -282,7 +283,7 @@ func (p *Profile) compileFields() error {
 		if name == "hex" || name == "ebcdic-hex" {
 			w.units = 2 * f.Length // a length counts characters
 		}
-		if most := map[string]int{"LL": 99, "LLL": 999}[f.Prefix]; f.Prefix != "" && w.units > most {
+		if most := map[string]int{"LL": 99, "LLL": 999}[f.Prefix]; w.prefix != nil && w.units > most {
 			return fmt.Errorf("%s.length: %d units do not fit a length of %d digits", at, w.units, len(f.Prefix))
 		}
 		total := 0
@@ -300,7 +301,7 @@ func (p *Profile) compileFields() error {
 // padded reports whether a value is filled up with spaces on the right: fixed
 // text is, numbers are not.
 func (w *wireField) padded() bool {
-	return w.prefix == nil && (w.Type == "an" || w.Type == "ans")
+	return w.prefix == nil && !w.rest && (w.Type == "an" || w.Type == "ans")
 }
 
 // check holds a value against the row.
@@ -310,7 +311,7 @@ func (w *wireField) check(de int, value string, kind error) error {
 	}
 	n := w.text.units(value)
 	switch {
-	case w.prefix == nil && n != w.units && (!w.padded() || n > w.units):
+	case w.prefix == nil && !w.rest && n != w.units && (!w.padded() || n > w.units):
 		return &FieldError{Kind: kind, Field: de, Why: fmt.Sprintf("must have %d %s, has %d", w.units, w.unit(), n)}
 	case n > w.units:
 		return &FieldError{Kind: kind, Field: de, Why: fmt.Sprintf("must have at most %d %s, has %d", w.units, w.unit(), n)}
@@ -355,6 +356,10 @@ func (w *wireField) read(de int, src []byte) (value string, took int, err error)
 		return "", 0, &FieldError{Kind: ErrUndecodable, Field: de, Why: why}
 	}
 	n := w.units
+	if w.rest {
+		for n = min(n, len(src)); n > 0 && w.text.bytes(n) > len(src); n-- {
+		}
+	}
 	if w.prefix != nil {
 		if n, took, err = w.prefix.DecodeLength(w.units, src); err != nil || n < 0 || n > w.units {
 			return fail("has a length that is not one, or more than " + strconv.Itoa(w.units))

@@ -117,6 +117,9 @@ type Draft struct {
 	Amount Money
 	Last4  string // last four digits of the card, "" when unknown
 	Image  Secret // what the reversal needs, sealed at rest (L11)
+	// ReversalSTAN is the trace number that the reversal will have where the host
+	// wants another than the request's, from NextSTAN too; 0 for none.
+	ReversalSTAN uint32
 }
 
 // Answer is what the host said of a request. Every part may be empty.
@@ -141,6 +144,8 @@ type Entry struct {
 	Cause    string `json:"cause,omitempty"`    // why it is owed
 	Attempts int    `json:"attempts,omitempty"` // reversals counted before they left (L6)
 	Refusals int    `json:"refusals,omitempty"` // reversals the host answered with a refusal
+
+	ReversalSTAN uint32 `json:"reversal_stan,omitempty"` // of the reversal, when it is not that of the request
 
 	Code          string `json:"code,omitempty"`      // host's code for the request
 	AuthCode      string `json:"auth_code,omitempty"` // of the approval
@@ -240,6 +245,8 @@ func (d Draft) validate() error {
 	switch {
 	case d.STAN < 1 || d.STAN > stanMax:
 		return fmt.Errorf("%w: the trace number must be 1 to %d", ErrInvalid, stanMax)
+	case d.ReversalSTAN > stanMax || d.ReversalSTAN == d.STAN:
+		return fmt.Errorf("%w: the reversal's trace number must be 1 to %d and not the request's", ErrInvalid, stanMax)
 	case d.Amount.Minor < 0 || d.Amount.Minor > amountMax || d.Amount.Exponent < 0 || d.Amount.Exponent > 4:
 		return fmt.Errorf("%w: the amount is out of range", ErrInvalid)
 	case len(d.Last4) > 4 || strings.Trim(d.Last4, "0123456789") != "":

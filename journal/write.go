@@ -63,6 +63,9 @@ func tracesInUse(tx *bolt.Tx, lane Lane, inUse map[uint32]bool) error {
 			}
 			if rec.Lane == lane {
 				inUse[rec.STAN] = true
+				if rec.ReversalSTAN != 0 {
+					inUse[rec.ReversalSTAN] = true
+				}
 			}
 		}
 	}
@@ -105,13 +108,17 @@ func (j *Journal) Begin(d Draft) (ID, error) {
 		at := j.clock()
 		rec := &record{Entry: Entry{
 			ID: id, Lane: d.Lane, STAN: d.STAN, Type: d.Type, MTI: d.MTI, Amount: d.Amount,
-			Last4: d.Last4, Status: Begun, BegunAt: at,
+			Last4: d.Last4, Status: Begun, BegunAt: at, ReversalSTAN: d.ReversalSTAN,
 		}}
 		rec.addStep(Step{Kind: StepBegin, At: at})
 		if len(d.Image) > 0 {
 			rec.Sealed, rec.KeyID = j.seal.seal(id, d.Image), j.seal.keyID
 		}
-		last := encodeSTAN(d.Lane, j.begun(d.Lane, d.STAN))
+		kept := j.begun(d.Lane, d.STAN)
+		if d.ReversalSTAN != 0 {
+			kept = j.begun(d.Lane, d.ReversalSTAN)
+		}
+		last := encodeSTAN(d.Lane, kept)
 		if err := tx.Bucket(bucketLanes).Put(laneKey(d.Lane), last); err != nil {
 			return err
 		}

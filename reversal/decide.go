@@ -97,6 +97,7 @@ const (
 	Silent               // time was up
 	Dropped              // the caller gave up
 	Garbled              // something came that cannot be read
+	Unproven             // a message that matches the request, and its MAC is wrong or missing
 	Replied              // a message that matches the request
 )
 
@@ -133,6 +134,8 @@ func JudgeRequest(r Reply) (Outcome, iso.Cause) {
 		return InDoubt, iso.Cancelled
 	case Garbled:
 		return InDoubt, iso.Undecodable
+	case Unproven: // whatever it says: a forged decline would leave the customer charged
+		return InDoubt, iso.WrongMAC
 	case Replied:
 		return judgeCode(r)
 	}
@@ -186,7 +189,7 @@ func Judge(r Reply, sinceSent time.Duration, t iso.Timers) Verdict {
 			return Refused
 		}
 		return Confirmed
-	case iso.Retry:
+	case iso.Retry, iso.Renew: // after a new sign-on it is asked again, with a fresh MAC
 		return NotYet
 	}
 	return Refused

@@ -19,6 +19,9 @@ type Options struct {
 	Profile   *iso.Profile
 	Exchanger Exchanger
 	Timers    *iso.Timers // nil means the profile's; an invalid one is refused
+	// Authenticator makes and checks MACs; a profile with a MAC needs one. When it
+	// is a KeyLoader too, SignOn gives it the keys that the host sends.
+	Authenticator iso.Authenticator
 	// Observe is called for every event, in order, one at a time; it must not
 	// call the engine and should return soon.
 	Observe func(Event)
@@ -30,6 +33,7 @@ type Engine struct {
 	profile   *iso.Profile
 	exchanger Exchanger
 	timers    iso.Timers
+	auth      iso.Authenticator
 	observe   func(Event)
 	observing sync.Mutex
 
@@ -74,8 +78,11 @@ func New(o Options) (*Engine, error) {
 	if err := t.Validate(); err != nil {
 		return nil, fmt.Errorf("engine: timers.%w", err)
 	}
+	if o.Profile.HasMAC() && o.Authenticator == nil {
+		return nil, fmt.Errorf("engine: profile %s has a MAC; an authenticator must be given", o.Profile.Name())
+	}
 	return &Engine{
-		journal: o.Journal, profile: o.Profile, exchanger: o.Exchanger, timers: t, observe: o.Observe,
+		journal: o.Journal, profile: o.Profile, exchanger: o.Exchanger, timers: t, auth: o.Authenticator, observe: o.Observe,
 		wake: make(chan struct{}, 1), live: map[journal.ID]provisional{}, seen: map[journal.ID]*trail{},
 	}, nil
 }
@@ -112,7 +119,7 @@ func (e *Engine) Send(ctx context.Context, r iso.Request) (*Sale, error) {
 	if now {
 		r.At = time.Now() // the gate may have taken a while
 	}
-	tx, err := e.record(lane, r)
+	tx, err := e.record(ctx, lane, r)
 	if err != nil {
 		// L1: what cannot be recorded is not sent.
 		return nil, fmt.Errorf("%w, because it could not be recorded: %w", ErrNotSent, err)
@@ -161,7 +168,7 @@ type recorded struct {
 
 // record builds the request and writes its entry. When it returns nil the entry
 // would survive a power cut, and only then may a byte leave (L1).
-func (e *Engine) record(lane journal.Lane, r iso.Request) (tx recorded, err error) {
+func (e *Engine) record(ctx context.Context, lane journal.Lane, r iso.Request) (tx recorded, err error) {
 	tx.lane = lane
 	if tx.stan, err = e.journal.NextSTAN(lane); err != nil {
 		return tx, err
@@ -170,8 +177,14 @@ func (e *Engine) record(lane journal.Lane, r iso.Request) (tx recorded, err erro
 	if tx.message, err = e.profile.Build(r); err != nil {
 		return tx, err
 	}
-	if tx.packed, err = e.profile.Pack(tx.message); err != nil {
+	if tx.packed, err = e.profile.Seal(ctx, tx.message, e.auth); err != nil {
 		return tx, err
+	}
+	var own uint32 // of the reversal
+	if e.profile.NewSTAN() {
+		if own, err = e.journal.NextSTAN(lane); err != nil {
+			return tx, err
+		}
 	}
 	image, err := e.profile.ImageOf(tx.message)
 	if err != nil {
@@ -184,7 +197,7 @@ func (e *Engine) record(lane journal.Lane, r iso.Request) (tx recorded, err erro
 	tx.id, err = e.journal.Begin(journal.Draft{
 		Lane: lane, STAN: tx.stan, Type: string(r.Type), MTI: string(tx.message.MTI()),
 		Amount: journal.Money{Minor: int64(r.Amount), Currency: r.Currency.Alpha, Exponent: r.Currency.Exponent},
-		Last4:  r.PAN.Last4(), Image: kept,
+		Last4:  r.Last4(), Image: kept, ReversalSTAN: own,
 	})
 	return tx, err
 }
@@ -291,6 +304,7 @@ func (e *Engine) exchange(ctx context.Context, lane journal.Lane, request *iso.M
 	var reply Reply
 	var answer journal.Answer
 	garbled := false
+	var unproven error
 	err := e.exchanger.Exchange(ctx, lane, packed, func(raw []byte) bool {
 		m, err := e.profile.Unpack(raw)
 		if err != nil {
@@ -304,9 +318,17 @@ func (e *Engine) exchange(ctx context.Context, lane journal.Lane, request *iso.M
 			return false
 		}
 		reply, answer = e.read(request, m)
+		if why := e.profile.Verify(ctx, m, raw, e.auth); why != nil { // L5
+			reply.Heard, unproven = Unproven, why
+		}
 		return true
 	})
+	if unproven != nil || (reply.Heard == Replied && reply.Code.Reversal == iso.Renew) {
+		e.emit(Event{Kind: EventSignOn, Lane: lane, Code: reply.Code.Code, Note: noteOf(unproven)})
+	}
 	switch {
+	case err == nil && unproven != nil:
+		return reply, journal.Answer{}, unproven // what it says is not the host's word
 	case err == nil:
 		return reply, answer, nil
 	case errors.Is(err, ErrNotSent):
@@ -319,6 +341,13 @@ func (e *Engine) exchange(ctx context.Context, lane journal.Lane, request *iso.M
 		return Reply{Heard: Silent}, answer, err
 	}
 	return Reply{Heard: Lost}, answer, err
+}
+
+func noteOf(err error) string {
+	if err == nil {
+		return "the host asks for it"
+	}
+	return err.Error()
 }
 
 // read takes the facts out of an answer that matched.

@@ -22,6 +22,8 @@ const (
 	EventConfirmed EventKind = "confirmed"   // the host confirmed the reversal
 	EventParked    EventKind = "parked"      // a person must look
 	EventLate      EventKind = "late-answer" // an answer after its time, kept as evidence
+	EventSignOn    EventKind = "sign-on"     // a new sign-on is needed: no key, a MAC that does not fit, or the host asks for it
+	EventSignedOn  EventKind = "signed-on"   // new keys are loaded
 	EventStray     EventKind = "stray"       // a message that answers nothing of ours
 	EventDamaged   EventKind = "damaged"     // entries of the journal cannot be read (L13)
 )

@@ -170,7 +170,12 @@ func (e *Engine) reverse(ctx context.Context, entry journal.Entry) error {
 	var message *iso.Message
 	var packed []byte
 	if err == nil {
-		message, packed, err = e.build(img, entry)
+		message, packed, err = e.build(ctx, img, entry)
+	}
+	if errors.Is(err, iso.ErrNoKey) { // nothing can leave before a sign-on, and nothing is counted
+		e.follow(entry.ID, func(t *trail) { t.tries, t.lastTry = max(t.tries, e.timers.Burst)+1, time.Now() })
+		e.emit(Event{Kind: EventSignOn, ID: entry.ID, Lane: entry.Lane, Note: err.Error()})
+		return nil
 	}
 	if err != nil {
 		return e.park(entry, "the reversal cannot be built from the record")
@@ -194,15 +199,16 @@ func (e *Engine) image(id journal.ID) (iso.Image, error) {
 	return iso.ParseImage(kept)
 }
 
-func (e *Engine) build(img iso.Image, entry journal.Entry) (*iso.Message, []byte, error) {
+// build makes the reversal, with a MAC under the key of this moment (L6).
+func (e *Engine) build(ctx context.Context, img iso.Image, entry journal.Entry) (*iso.Message, []byte, error) {
 	message, err := e.profile.BuildReversal(img, iso.Reversal{
-		Attempt: entry.Attempts + 1, Cause: iso.Cause(entry.Cause),
+		Attempt: entry.Attempts + 1, Cause: iso.Cause(entry.Cause), STAN: iso.STAN(entry.ReversalSTAN),
 		AuthCode: entry.AuthCode, Approved: iso.Amount(entry.ApprovedMinor),
 	})
 	if err != nil {
 		return nil, nil, err
 	}
-	packed, err := e.profile.Pack(message)
+	packed, err := e.profile.Seal(ctx, message, e.auth)
 	return message, packed, err
 }
 
