@@ -41,6 +41,10 @@ func (p *Profile) Accepts(c Code) bool {
 	return c.Request == Approve || (p.data.Version == "1" && c.Code == "800")
 }
 
+// CodeLength is how many characters a response code has: 2 in ISO 8583:1987, 3 in
+// 1993.
+func (p *Profile) CodeLength() int { return p.wire[39].units }
+
 // Code names a response code; codes are compared whole (L5). A code that the
 // profile does not list, the empty one included, is a doubt on a request and a
 // refusal on a reversal: it confirms nothing.

@@ -27,6 +27,9 @@ func (m MTI) Answer() MTI {
 // A reversal is never reversed itself (L16).
 func (m MTI) Reversal() bool { return len(m) == 4 && m[1] == '4' }
 
+// Network reports whether this is network management (x8xx): sign-on, echo.
+func (m MTI) Network() bool { return len(m) == 4 && m[1] == '8' }
+
 func digits(s string) bool {
 	for i := 0; i < len(s); i++ {
 		if s[i] < '0' || s[i] > '9' {

@@ -100,16 +100,16 @@ const (
 )
 
 type reversalData struct {
-	MTI         MTI              `json:"mti"`
-	Repeat      MTI              `json:"repeat"` // "" means that a repeat goes with the same MTI
-	STAN        string           `json:"stan"`   // "same" as the original's, or "new"
-	Copy        []int            `json:"copy"`
-	Set         map[int]string   `json:"set"`
-	AuthCode    int              `json:"authCode,omitempty"` // where the approval's code goes, 0 for nowhere
-	Reason      int              `json:"reason"`             // where the cause goes
-	Reasons     map[Cause]string `json:"reasons"`
-	ChipTags    []string         `json:"chipTags,omitempty"`
-	Why         string           `json:"why,omitempty"`
+	MTI      MTI              `json:"mti"`
+	Repeat   MTI              `json:"repeat"` // "" means that a repeat goes with the same MTI
+	STAN     string           `json:"stan"`   // "same" as the original's, or "new"
+	Copy     []int            `json:"copy"`
+	Set      map[int]string   `json:"set"`
+	AuthCode int              `json:"authCode,omitempty"` // where the approval's code goes, 0 for nowhere
+	Reason   int              `json:"reason"`             // where the cause goes
+	Reasons  map[Cause]string `json:"reasons"`
+	ChipTags []string         `json:"chipTags,omitempty"`
+	Why      string           `json:"why,omitempty"`
 }
 
 type matchData struct {

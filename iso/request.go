@@ -96,14 +96,18 @@ var requestValues = map[string]func(r *Request) string{
 	"processing": func(*Request) string { return "" }, // these two stand in the transaction
 	"condition":  func(*Request) string { return "" },
 
-	"original.stan":     func(r *Request) string { return r.original(func(o *Reference) string { return known(o.STAN) }) },
-	"original.batch":    func(r *Request) string { return r.original(func(o *Reference) string { return o.Batch }) },
-	"original.date":     func(r *Request) string { return r.original(func(o *Reference) string { return stamp(o.At, "0102") }) },
-	"original.utc":      func(r *Request) string { return r.original(func(o *Reference) string { return stamp(o.At.UTC(), "0102150405") }) },
-	"original.datetime": func(r *Request) string { return r.original(func(o *Reference) string { return stamp(o.At, "060102150405") }) },
-	"original.rrn":      func(r *Request) string { return r.original(func(o *Reference) string { return o.RRN }) },
-	"original.auth":     func(r *Request) string { return r.original(func(o *Reference) string { return o.AuthCode }) },
-	"original.mti":      func(r *Request) string { return r.original(func(o *Reference) string { return string(o.MTI) }) },
+	"original.stan":  func(r *Request) string { return r.original(func(o *Reference) string { return known(o.STAN) }) },
+	"original.batch": func(r *Request) string { return r.original(func(o *Reference) string { return o.Batch }) },
+	"original.date":  func(r *Request) string { return r.original(func(o *Reference) string { return stamp(o.At, "0102") }) },
+	"original.utc": func(r *Request) string {
+		return r.original(func(o *Reference) string { return stamp(o.At.UTC(), "0102150405") })
+	},
+	"original.datetime": func(r *Request) string {
+		return r.original(func(o *Reference) string { return stamp(o.At, "060102150405") })
+	},
+	"original.rrn":  func(r *Request) string { return r.original(func(o *Reference) string { return o.RRN }) },
+	"original.auth": func(r *Request) string { return r.original(func(o *Reference) string { return o.AuthCode }) },
+	"original.mti":  func(r *Request) string { return r.original(func(o *Reference) string { return string(o.MTI) }) },
 }
 
 func (r *Request) original(part func(*Reference) string) string {

@@ -311,7 +311,7 @@ func (w *wireField) check(de int, value string, kind error) error {
 	}
 	n := w.text.units(value)
 	switch {
-	case w.prefix == nil && !w.rest && n != w.units && (!w.padded() || n > w.units):
+	case w.prefix == nil && !w.rest && n != w.units && !w.padded():
 		return &FieldError{Kind: kind, Field: de, Why: fmt.Sprintf("must have %d %s, has %d", w.units, w.unit(), n)}
 	case n > w.units:
 		return &FieldError{Kind: kind, Field: de, Why: fmt.Sprintf("must have at most %d %s, has %d", w.units, w.unit(), n)}

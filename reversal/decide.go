@@ -92,13 +92,13 @@ type Heard uint8
 
 // The ends of an exchange.
 const (
-	Lost    Heard = iota // the line dropped, or a write failed; first, so that what nobody filled in is a doubt
-	Unsent               // provably no byte left (L4)
-	Silent               // time was up
-	Dropped              // the caller gave up
-	Garbled              // something came that cannot be read
-	Unproven             // a message that matches the request, and its MAC is wrong or missing
-	Replied              // a message that matches the request
+	Lost     Heard = iota // the line dropped, or a write failed; first, so that what nobody filled in is a doubt
+	Unsent                // provably no byte left (L4)
+	Silent                // time was up
+	Dropped               // the caller gave up
+	Garbled               // something came that cannot be read
+	Unproven              // a message that matches the request, and its MAC is wrong or missing
+	Replied               // a message that matches the request
 )
 
 // Reply is what an exchange brought.

@@ -21,6 +21,9 @@ type LinkOptions struct {
 	DialWithin   time.Duration
 	WriteWithin  time.Duration
 	AnswerWithin time.Duration // from the last byte written; 0 means the profile's
+	// HostAsks is told what the host asks for in the header of an answer, by the
+	// profile's name for it ("sign-on"); nil is told nothing.
+	HostAsks func(request string)
 	// Dial replaces net.Dialer, for modems and tests. A connection that buffers
 	// what it sends must have SetLinger as net.TCPConn has it.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
@@ -99,7 +102,10 @@ func (l *Link) Exchange(ctx context.Context, lane journal.Lane, message []byte, 
 	}
 	_ = conn.SetReadDeadline(time.Now().Add(l.o.AnswerWithin))
 	for range answersMax {
-		answer, err := l.o.Profile.ReadFrame(conn)
+		envelope, answer, err := l.o.Profile.ReadFrameIn(conn)
+		if request := l.o.Profile.HostRequest(envelope); err == nil && request != "" && l.o.HostAsks != nil {
+			l.o.HostAsks(request)
+		}
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return fmt.Errorf("%w (%v)", ErrNoAnswer, l.o.AnswerWithin)

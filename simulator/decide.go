@@ -1,26 +1,26 @@
 package simulator
 
 import (
+	"context"
 	"strings"
 	"time"
 
 	"uncharge/iso"
 )
 
-// What this host serves: purchases (DE 3 begins with 00) and reversals, in the
-// message types of ISO 8583:1987.
+// What this host serves besides reversals: purchases (DE 3 begins with 00). In the
+// ledger every sale has the message type of ISO 8583:1987.
 const (
-	saleMTI       iso.MTI = "0200"
-	saleRepeatMTI iso.MTI = "0201"
-	purchase              = "00"
+	saleMTI  iso.MTI = "0200"
+	purchase         = "00"
 )
 
 // What an answer repeats of its request. Both lists are closed: tracks, PIN
 // block and chip data are in neither, and neither is the card number.
 var (
-	echoOfSale     = []int{3, 4, 7, 11, 12, 13, 25, 32, 41, 42, 49}
-	echoOfReversal = []int{3, 4, 7, 11, 37, 41, 42, 49}
-	echoOfOther    = []int{3, 4, 7, 11, 37, 41, 42, 49, 70}
+	echoOfSale     = []int{3, 4, 7, 11, 12, 13, 24, 25, 32, 41, 42, 49, 60}
+	echoOfReversal = []int{3, 4, 7, 11, 12, 24, 25, 37, 41, 42, 49, 60}
+	echoOfOther    = []int{3, 4, 7, 11, 12, 24, 37, 41, 42, 49, 60, 70}
 )
 
 // garbage is the answer that is no message: no message begins with these bytes
@@ -36,20 +36,28 @@ type verdict struct {
 	hangUp string        // with no answer: why the line is closed, "" keeps it open
 	event  Event         // what to tell of the answer, all but Kind and Detail
 	card   iso.PAN       // whose net the event shows
+
+	envelope  iso.Envelope // of the request
+	askSignOn bool         // in the header, where there is one
 }
 
 // decide takes a message to the ledger, tells the observer, and returns what is
 // to happen on the line.
-func (h *Host) decide(connection uint64, m *iso.Message) verdict {
+func (h *Host) decide(connection uint64, m *iso.Message, unproven error) verdict {
 	h.order.Lock()
 	defer h.order.Unlock()
 	e := Event{Connection: connection, MTI: m.MTI(), Terminal: field(m, 41)}
 	e.STAN, _ = iso.ParseSTAN(field(m, 11))
-	switch mti := m.MTI(); {
-	case (mti == saleMTI || mti == saleRepeatMTI) && strings.HasPrefix(field(m, 3), purchase):
+	if unproven != nil && answerable(m.MTI()) {
+		return h.unproven(e, m, unproven)
+	}
+	switch s := serviceOf(h.profile, m); s {
+	case serviceSale:
 		return h.decideSale(e, m)
-	case mti == "0400" || mti == "0401" || mti == "0420" || mti == "0421":
+	case serviceReversal:
 		return h.decideReversal(e, m)
+	case serviceSignOn, serviceSignOff, serviceEcho:
+		return h.decideNetwork(e, m, s)
 	}
 	e.Kind = KindUnserved
 	if !answerable(m.MTI()) {
@@ -57,19 +65,19 @@ func (h *Host) decide(connection uint64, m *iso.Message) verdict {
 		h.emit(e, noCard)
 		return verdict{}
 	}
-	e.Code = codeInvalid
+	e.Code = code(h.profile, serviceNone, codeInvalid)
 	h.emit(e, noCard)
 	return h.reply(m, echoOfOther, map[int]string{39: e.Code}, verdict{event: e})
 }
 
 func (h *Host) decideSale(e Event, m *iso.Message) verdict {
-	s, code := readSale(m)
+	s, bad := readSale(h.profile, m)
 	e.Card, e.Last4 = s.Card.String(), s.Card.Last4()
 	e.AmountMinor, e.Currency = int64(s.Amount), s.Currency
-	if code != "" {
-		e.Kind, e.Code = KindDeclined, code
+	if bad != "" {
+		e.Kind, e.Code = KindDeclined, code(h.profile, serviceSale, bad)
 		h.emit(e, s.Card)
-		return h.reply(m, echoOfSale, map[int]string{39: code}, verdict{event: e, card: s.Card})
+		return h.reply(m, echoOfSale, map[int]string{39: e.Code}, verdict{event: e, card: s.Card})
 	}
 	fault := h.faults.forSale()
 	e.Kind, e.Fault = KindSale, fault.Word
@@ -85,9 +93,10 @@ func (h *Host) decideSale(e Event, m *iso.Message) verdict {
 		declineCode = fault.Code
 	}
 	b := h.ledger.Sell(s, declineCode)
+	b.Code = code(h.profile, serviceSale, b.Code)
 	e.Kind, e.Code, e.RRN = b.Kind, b.Code, b.RRN
 	h.emit(e, s.Card)
-	own := map[int]string{37: b.RRN, 38: b.AuthCode, 39: b.Code}
+	own := h.stamped(m, map[int]string{37: b.RRN, 38: b.AuthCode, 39: b.Code})
 	switch fault.Word {
 	case DropAnswer:
 		return h.drop(e, s.Card, "")
@@ -105,14 +114,14 @@ func (h *Host) decideSale(e Event, m *iso.Message) verdict {
 }
 
 func (h *Host) decideReversal(e Event, m *iso.Message) verdict {
-	r, code := readReversal(m)
+	r, bad := readReversal(h.profile, m)
 	e.Card, e.Last4 = r.Card.String(), r.Card.Last4()
 	e.AmountMinor, e.Currency, e.Original = int64(r.Amount), r.Currency, r.Original.STAN
 	card := r.Card
-	if code != "" {
-		e.Kind, e.Code = KindReversalRefused, code
+	if bad != "" {
+		e.Kind, e.Code = KindReversalRefused, code(h.profile, serviceReversal, bad)
 		h.emit(e, card)
-		return h.reply(m, echoOfReversal, map[int]string{39: code}, verdict{event: e, card: card})
+		return h.reply(m, echoOfReversal, map[int]string{39: e.Code}, verdict{event: e, card: card})
 	}
 	fault := h.faults.forReversal(r.key())
 	e.Undone = h.ledger.undone(r.key())
@@ -122,11 +131,12 @@ func (h *Host) decideReversal(e Event, m *iso.Message) verdict {
 	case DropReversal:
 		return h.drop(e, card, "")
 	case RefuseReversal:
-		e.Kind, e.Code = KindReversalRefused, fault.Code
+		e.Kind, e.Code = KindReversalRefused, code(h.profile, serviceReversal, fault.Code)
 		h.emit(e, card)
 		return h.reply(m, echoOfReversal, map[int]string{39: e.Code}, verdict{event: e, card: card})
 	}
 	u := h.ledger.Reverse(r)
+	u.Code = code(h.profile, serviceReversal, u.Code)
 	e.Kind, e.Code, e.RRN, e.Undone = u.Kind, u.Code, u.RRN, u.Undone
 	if u.RRN != "" {
 		card = u.Sale.Card
@@ -137,7 +147,7 @@ func (h *Host) decideReversal(e Event, m *iso.Message) verdict {
 	if fault.Word == DropReversalAnswer {
 		return h.drop(e, card, "")
 	}
-	return h.reply(m, echoOfReversal, map[int]string{39: u.Code}, verdict{event: e, card: card})
+	return h.reply(m, echoOfReversal, h.stamped(m, map[int]string{39: u.Code}), verdict{event: e, card: card})
 }
 
 // drop tells that there will be no answer.
@@ -161,7 +171,7 @@ func (h *Host) reply(request *iso.Message, echo []int, own map[int]string, v ver
 			answer.Set(de, value)
 		}
 	}
-	packed, err := h.profile.Pack(answer)
+	packed, err := h.seal(answer, v.event.Terminal)
 	if err != nil {
 		v.event.Kind, v.event.Detail = KindNotDelivered, err.Error()
 		h.emit(v.event, v.card)
@@ -171,10 +181,19 @@ func (h *Host) reply(request *iso.Message, echo []int, own map[int]string, v ver
 	return v
 }
 
+// seal packs an answer, with a MAC where the terminal has a key for it.
+func (h *Host) seal(answer *iso.Message, terminal string) ([]byte, error) {
+	keys := h.keys.of(terminal)
+	if keys == nil {
+		return h.profile.Pack(answer)
+	}
+	return h.profile.Seal(context.Background(), answer, keys)
+}
+
 // readSale takes from a request what the ledger needs. The code says what is
 // wrong with it, "" nothing; what could be read is returned either way.
-func readSale(m *iso.Message) (Sale, string) {
-	s := Sale{Terminal: field(m, 41), Merchant: field(m, 42), At: field(m, 7)}
+func readSale(p *iso.Profile, m *iso.Message) (Sale, string) {
+	s := Sale{Terminal: field(m, 41), Merchant: field(m, 42), At: moment(p, m)}
 	number := field(m, 2)
 	if number == "" {
 		number = track2Number(field(m, 35))
@@ -197,10 +216,10 @@ func readSale(m *iso.Message) (Sale, string) {
 
 // readReversal takes from a reversal what the ledger needs. Card, amount and
 // currency may be missing, but not wrong.
-func readReversal(m *iso.Message) (Reversal, string) {
+func readReversal(p *iso.Profile, m *iso.Message) (Reversal, string) {
 	r := Reversal{Terminal: field(m, 41), Merchant: field(m, 42)}
 	var badOriginal, badCard, badAmount, badCurrency error
-	r.Original, badOriginal = iso.ParseOriginal(field(m, 90))
+	r.Original, badOriginal = originalOf(p, m)
 	if number := field(m, 2); number != "" {
 		r.Card, badCard = iso.ParsePAN(number)
 	}

@@ -26,6 +26,8 @@ const (
 	KindReversalRepeated Kind = "reversal-repeated" // it was undone before; answered as before
 	KindReversalRefused  Kind = "reversal-refused"  // not undone, with Code
 	KindNotFound         Kind = "not-found"         // there is no such booked sale
+	KindNetwork          Kind = "network"           // sign-on, sign-off or echo; Detail says which
+	KindUnproven         Kind = "unproven"          // the MAC is missing or wrong; nothing was done
 	KindUnserved         Kind = "unserved"          // a message of a kind that this host does not serve
 	KindAnswered         Kind = "answered"          // an answer was written to the line
 	KindDropped          Kind = "dropped"           // a fault kept the answer back

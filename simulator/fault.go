@@ -214,7 +214,7 @@ func (f Fault) Validate() error {
 	case kind != refusalsValue && f.Refusals != 0:
 		return bad("takes no number of refusals")
 	case coded && !responseCode(f.Code):
-		return bad("a response code has two letters or digits, such as 51")
+		return bad("a response code has two letters or digits, such as 51, or three in ISO 8583:1993")
 	case coded && f.Code == codeApproved:
 		return bad("code 00 would say yes; give a code that says no")
 	case !coded && f.Code != "":
@@ -226,7 +226,14 @@ func (f Fault) Validate() error {
 // agrees holds a fault against a profile: a code that the terminal reads as
 // "yes" would make the ledger contradict the host's own word.
 func (f Fault) agrees(p *iso.Profile) error {
-	switch class := p.Code(f.Code); {
+	kind := serviceSale
+	if f.onReversal() {
+		kind = serviceReversal
+	}
+	written := code(p, kind, f.Code)
+	switch class := p.Code(written); {
+	case f.Code != "" && len(written) != p.CodeLength():
+		return fmt.Errorf("fault %q: codes of profile %s have %d characters", f, p.Name(), p.CodeLength())
 	case f.Word == Decline && (class.Request == iso.Approve || class.Request == iso.Partial):
 		return fmt.Errorf("fault %q: profile %s reads code %s as an approval; give a code that says no", f, p.Name(), f.Code)
 	case f.Word == RefuseReversal && class.Reversal == iso.Confirm:
@@ -275,7 +282,7 @@ func parseNumber(s string) (int, bool) {
 }
 
 func responseCode(s string) bool {
-	return len(s) == responseCodeLen && strings.IndexFunc(s, func(c rune) bool {
+	return (len(s) == responseCodeLen || len(s) == responseCodeLen+1) && strings.IndexFunc(s, func(c rune) bool {
 		return (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z')
 	}) < 0
 }

@@ -63,7 +63,7 @@ func TestParseFaultRefuses(t *testing.T) {
 		"drop-answer@", "drop-answer@0", "drop-answer@-1", "drop-answer@+1", "drop-answer@2-1", "drop-answer@1-",
 		"drop-answer@1-2-3", "drop-answer@1@2", "drop-answer@99999999999999999999", "drop-answer@1000000001",
 		"late-answer", "late-answer=", "late-answer=5", "late-answer=-5s", "late-answer=0s", "late-answer=2h",
-		"decline=", "decline=5", "decline=511", "decline=5 ", "decline=00",
+		"decline=", "decline=5", "decline=5111", "decline=5 ", "decline=00",
 		"refuse-reversal", "refuse-reversal=0", "refuse-reversal=x", "refuse-reversal=1:", "refuse-reversal=1:00", "refuse-reversal=1:5",
 		strings.Repeat("x", 1000),
 	} {

@@ -31,7 +31,8 @@ const (
 // Options says how a host behaves. All but Profile may be left zero.
 type Options struct {
 	Profile *iso.Profile
-	Faults  []Fault // the first that falls on a request is the one that counts
+	Master  iso.Secret // terminals' master key, hex; a profile with a MAC needs it
+	Faults  []Fault    // the first that falls on a request is the one that counts
 
 	// Observe is told of every event, one at a time, in the order in which the
 	// ledger changed. The host waits for it, so it must return soon; it may call
@@ -49,10 +50,17 @@ func (o Options) Validate() error {
 	switch {
 	case o.Profile == nil:
 		return errors.New("host: no profile given")
+	case o.Profile.HasMAC() && o.Master.Reveal() == "":
+		return fmt.Errorf("host: profile %s has a MAC; give the terminals' master key", o.Profile.Name())
 	case o.IdleTimeout < 0 || o.ReadTimeout < 0 || o.WriteTimeout < 0:
 		return errors.New("host: a timeout cannot be negative")
 	case o.ConnectionsMax < 0:
 		return errors.New("host: ConnectionsMax cannot be negative")
+	}
+	if o.Profile.HasMAC() {
+		if _, err := iso.NewSoftKeys(o.Master); err != nil {
+			return fmt.Errorf("host: %w", err)
+		}
 	}
 	return validFaults(o.Faults, o.Profile)
 }
@@ -67,6 +75,7 @@ type Host struct {
 	connectionsMax int
 
 	ledger *Ledger
+	keys   keyRing
 	faults faultPlan
 	lines  atomic.Uint64
 
@@ -88,6 +97,7 @@ func NewHost(o Options) (*Host, error) {
 		writeTimeout:   orDefault(o.WriteTimeout, WriteTimeoutDefault),
 		connectionsMax: orDefault(o.ConnectionsMax, ConnectionsMaxDefault),
 	}
+	h.keys.master = o.Master
 	if h.observe == nil {
 		h.observe = func(Event) {}
 	}

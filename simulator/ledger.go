@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"sync"
@@ -29,7 +30,7 @@ type Sale struct {
 	Terminal string   // DE 41
 	Merchant string   // DE 42
 	STAN     iso.STAN // DE 11
-	At       string   // DE 7, MMDDhhmmss as it was sent
+	At       string   // DE 7 as it was sent; DE 12 in 1993, the batch at UnionPay
 	Card     iso.PAN  // DE 2, or the PAN of track 2
 	Amount   iso.Amount
 	Currency iso.Currency
@@ -42,7 +43,7 @@ type Sale struct {
 type Reversal struct {
 	Terminal string       // DE 41
 	Merchant string       // DE 42
-	Original iso.Original // DE 90
+	Original iso.Original // DE 90, DE 56, or the reversal's own trace number and batch
 	Card     iso.PAN
 	Amount   iso.Amount
 	Currency iso.Currency
@@ -258,11 +259,7 @@ func (l *Ledger) String() string {
 func (l *Ledger) Format(f fmt.State, _ rune) { _, _ = fmt.Fprint(f, l.String()) }
 
 func (r Reversal) key() saleKey {
-	mti := r.Original.MTI
-	if mti == saleRepeatMTI {
-		mti = saleMTI
-	}
-	return saleKey{r.Terminal, r.Merchant, mti, r.Original.STAN, r.Original.At}
+	return saleKey{r.Terminal, r.Merchant, class(r.Original.MTI), r.Original.STAN, cmp.Or(r.Original.At, r.Original.Local, r.Original.Batch)}
 }
 
 func sameSale(a, b Sale) bool {

@@ -9,6 +9,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"uncharge/iso"
 )
 
 // lateAnswersMax bounds the answers that wait on one line; with so many waiting
@@ -29,7 +31,7 @@ type line struct {
 // serve reads and answers messages and returns why it stopped.
 func (l *line) serve(ctx context.Context) string {
 	for {
-		packed, why := l.read(ctx)
+		envelope, packed, why := l.read(ctx)
 		if why != "" {
 			return why
 		}
@@ -37,7 +39,11 @@ func (l *line) serve(ctx context.Context) string {
 		if err != nil {
 			return l.badFrame(err)
 		}
-		if why := l.act(ctx, l.host.decide(l.id, m)); why != "" {
+		v := l.host.decide(l.id, m, l.host.verify(ctx, field(m, 41), m, packed))
+		if v.envelope = envelope.Reply(); v.askSignOn {
+			v.envelope = l.host.profile.WithHostRequest(v.envelope, "sign-on")
+		}
+		if why := l.act(ctx, v); why != "" {
 			return why
 		}
 	}
@@ -45,7 +51,7 @@ func (l *line) serve(ctx context.Context) string {
 
 // read returns one packed message, or why there is none. The first byte may take
 // as long as the line may be idle, the rest of the frame must follow quickly.
-func (l *line) read(ctx context.Context) ([]byte, string) {
+func (l *line) read(ctx context.Context) (iso.Envelope, []byte, string) {
 	var first [1]byte
 	for {
 		_ = l.conn.SetReadDeadline(time.Now().Add(l.host.idleTimeout))
@@ -56,17 +62,17 @@ func (l *line) read(ctx context.Context) ([]byte, string) {
 		if isTimeout(err) && len(l.late) > 0 {
 			continue // not idle: the terminal is owed an answer
 		}
-		return nil, l.ended(ctx, err)
+		return iso.Envelope{}, nil, l.ended(ctx, err)
 	}
 	_ = l.conn.SetReadDeadline(time.Now().Add(l.host.readTimeout))
-	packed, err := l.host.profile.ReadFrame(io.MultiReader(bytes.NewReader(first[:]), l.conn))
+	envelope, packed, err := l.host.profile.ReadFrameIn(io.MultiReader(bytes.NewReader(first[:]), l.conn))
 	switch {
 	case err == nil:
-		return packed, ""
+		return envelope, packed, ""
 	case ctx.Err() != nil:
-		return nil, l.ended(ctx, err)
+		return envelope, nil, l.ended(ctx, err)
 	}
-	return nil, l.badFrame(err)
+	return envelope, nil, l.badFrame(err)
 }
 
 func (l *line) badFrame(err error) string {
@@ -128,7 +134,7 @@ func (l *line) sendLate(v verdict) {
 func (l *line) send(v verdict) string {
 	l.writing.Lock()
 	_ = l.conn.SetWriteDeadline(time.Now().Add(l.host.writeTimeout))
-	err := l.host.profile.WriteFrame(l.conn, v.answer)
+	err := l.host.profile.WriteFrameIn(l.conn, v.envelope, v.answer)
 	l.writing.Unlock()
 	if err != nil {
 		v.event.Kind, v.event.Detail = KindNotDelivered, err.Error()

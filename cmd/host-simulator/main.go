@@ -74,6 +74,7 @@ type flags struct {
 	output   string
 	tlsCert  string
 	tlsKey   string
+	master   string
 	logLevel string
 }
 
@@ -106,6 +107,7 @@ func newCommand(f *flags, serve func(context.Context) error) *cobra.Command {
 	flags.StringVarP(&f.output, "output", "o", "text", "`FORM` of the events: text or ndjson")
 	flags.StringVar(&f.tlsCert, "tls-cert", "", "serve TLS with this PEM certificate `FILE`")
 	flags.StringVar(&f.tlsKey, "tls-key", "", "the certificate's PEM key `FILE`")
+	flags.StringVar(&f.master, "master-key", "", "`FILE` with the terminals' master key, 32 hex digits;\na profile with a MAC needs it")
 	flags.StringVar(&f.logLevel, "log-level", "warn", "least `LEVEL` of diagnostics on stderr:\n"+strings.Join(logLevels, ", "))
 	return cmd
 }
@@ -117,6 +119,7 @@ type settings struct {
 	faults  []simulator.Fault
 	ndjson  bool
 	tls     *tls.Config // nil: plain TCP
+	master  iso.Secret
 	level   zerolog.Level
 }
 
@@ -150,6 +153,16 @@ func (f flags) settings() (settings, error) {
 		}
 		s.faults = append(s.faults, fault)
 	}
+	if f.master != "" {
+		text, err := os.ReadFile(f.master)
+		if err != nil {
+			return s, usagef("--master-key: %w", err)
+		}
+		s.master = iso.NewSecret(strings.TrimSpace(string(text)))
+	}
+	if s.profile.HasMAC() && f.master == "" {
+		return s, usagef("--master-key: profile %s has a MAC; name the file with the terminals' master key", s.profile.Name())
+	}
 	if f.tlsCert != "" {
 		pair, err := tls.LoadX509KeyPair(f.tlsCert, f.tlsKey)
 		if err != nil {
@@ -172,7 +185,7 @@ func serve(ctx context.Context, f flags, stdout, stderr io.Writer) error {
 	log := zerolog.New(stderr).Level(s.level).With().Timestamp().Logger()
 	out := &output{w: stdout, ndjson: s.ndjson, failed: cancel}
 	host, err := simulator.NewHost(simulator.Options{
-		Profile: s.profile, Faults: s.faults,
+		Profile: s.profile, Master: s.master, Faults: s.faults,
 		Observe: func(e simulator.Event) {
 			out.event(e)
 			diagnose(log, e)

@@ -165,6 +165,9 @@ func eventWhat(e simulator.Event) string {
 		add(string(e.Fault))
 	case simulator.KindNotDelivered:
 		add(e.Detail)
+	case simulator.KindNetwork, simulator.KindUnproven:
+		add(e.Code)
+		add(e.Detail)
 	case simulator.KindUnserved:
 		add(e.Code)
 		add("message type " + string(e.MTI))

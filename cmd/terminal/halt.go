@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -59,8 +60,11 @@ type haltingExchanger struct {
 
 func (x haltingExchanger) Exchange(ctx context.Context, lane journal.Lane, message []byte, accept func([]byte) bool) error {
 	before, after := beforeSend, afterAnswer
-	if m, err := x.profile.Unpack(message); err == nil && m.MTI().Reversal() {
+	switch m, err := x.profile.Unpack(message); {
+	case err == nil && m.MTI().Reversal():
 		before, after = beforeReversal, afterReversalAnswer
+	case err == nil && m.MTI().Network():
+		before, after = "sign-on", "sign-on" // no step of a sale
 	}
 	x.halt.at(before)
 	return x.link.Exchange(ctx, lane, message, func(answer []byte) bool {
@@ -70,17 +74,22 @@ func (x haltingExchanger) Exchange(ctx context.Context, lane journal.Lane, messa
 }
 
 // dial connects, and stops after the first frame was written.
-func (h halter) dial(ctx context.Context, network, address string) (net.Conn, error) {
+func (x haltingDialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
-	if err != nil || (h.step != afterSend && h.step != afterReversalSend) {
+	if err != nil || (x.halt.step != afterSend && x.halt.step != afterReversalSend) {
 		return conn, err
 	}
-	return haltingConn{conn, h}, nil
+	return haltingConn{conn, x}, nil
+}
+
+type haltingDialer struct {
+	profile *iso.Profile
+	halt    halter
 }
 
 type haltingConn struct {
 	net.Conn
-	halt halter
+	haltingDialer
 }
 
 // SetLinger passes on what a Link asks of a TCP connection.
@@ -90,9 +99,14 @@ func (c haltingConn) SetLinger(seconds int) error {
 
 func (c haltingConn) Write(b []byte) (int, error) {
 	n, err := c.Conn.Write(b)
-	if len(b) > 3 && b[3] == '4' { // length, then MTI: 0400 and 0401
+	packed, err2 := c.profile.ReadFrame(bytes.NewReader(b)) // one frame is one Write
+	if err2 != nil {
+		return n, err
+	}
+	switch m, err := c.profile.Unpack(packed); {
+	case err == nil && m.MTI().Reversal():
 		c.halt.at(afterReversalSend)
-	} else {
+	case err == nil && !m.MTI().Network():
 		c.halt.at(afterSend)
 	}
 	return n, err

@@ -145,7 +145,7 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.Is(err, journal.ErrKey):
 		return exitError // trying again would not help
-	case errors.Is(err, reversal.ErrNotSent):
+	case errors.Is(err, reversal.ErrNotSent), unsigned(err): // of the sale nothing left
 		return exitNotSent
 	case errors.Is(err, journal.ErrPoisoned):
 		return exitUnknown

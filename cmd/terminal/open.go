@@ -22,7 +22,7 @@ import (
 type flags struct {
 	host, profile, journalDir, keyFile string
 	terminal, merchant, currency       string
-	tlsCA, logLevel, haltAt            string
+	tlsCA, logLevel, haltAt, masterKey string
 	answerWithin, settleWithin         time.Duration
 	overtaken, lockWait                time.Duration
 }
@@ -30,7 +30,8 @@ type flags struct {
 func (f *flags) register(root *cobra.Command) {
 	set := root.PersistentFlags()
 	set.StringVar(&f.host, "host", "127.0.0.1:8583", "host to send to, `ADDRESS:PORT`")
-	set.StringVar(&f.profile, "profile", "iso87-ascii", "how the host speaks, by `NAME`: "+strings.Join(iso.ProfileNames(), ", "))
+	set.StringVar(&f.profile, "profile", "iso87-ascii", "how the host speaks, by `NAME` or profile file: "+strings.Join(iso.ProfileNames(), ", "))
+	set.StringVar(&f.masterKey, "master-key", "", "`FILE` with the terminal's master key, 32 hex digits; a profile with a MAC needs it")
 	set.StringVar(&f.journalDir, "journal", "journal", "journal `DIR`, made if it is not there")
 	set.StringVar(&f.keyFile, "key", "", "device key `FILE`, made with a new journal (default: the journal's name and .key)")
 	set.StringVar(&f.terminal, "tid", "TERM0001", "terminal `ID` (DE 41)")
@@ -69,6 +70,7 @@ type device struct {
 	engine   *reversal.Engine
 	currency iso.Currency
 	halt     halter
+	signing  *signing // nil without a MAC
 }
 
 // open opens everything in the order in which it can be refused: what is wrong
@@ -95,7 +97,10 @@ func (f *flags) open(stderr io.Writer) (*device, error) {
 	if f.overtaken > 0 {
 		timers.OvertakenWindow = f.overtaken
 	}
-	link, err := f.link(d.profile, timers, d.halt)
+	if d.signing, err = f.newSigning(d.profile); err != nil {
+		return nil, err
+	}
+	link, err := f.link(d, timers)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +115,13 @@ func (f *flags) open(stderr io.Writer) (*device, error) {
 	log := zerolog.New(stderr).Level(level).With().Timestamp().Logger()
 	d.engine, err = reversal.New(reversal.Options{
 		Journal: d.journal, Profile: d.profile, Exchanger: haltingExchanger{link, d.profile, d.halt},
-		Timers: &timers, Observe: func(e reversal.Event) { logEvent(log, e) },
+		Timers: &timers, Authenticator: d.signing.authenticator(),
+		Observe: func(e reversal.Event) {
+			logEvent(log, e)
+			if e.Kind == reversal.EventSignOn {
+				d.signing.ask()
+			}
+		},
 	})
 	if err != nil {
 		_ = d.journal.Close()
@@ -132,14 +143,24 @@ func (f *flags) dialect() (*iso.Profile, iso.Currency, error) {
 	return profile, currency, nil
 }
 
-func (d *device) close() { _ = d.journal.Close() }
+func (d *device) close() {
+	d.signing.stop()
+	_ = d.journal.Close()
+}
 
 func (f *flags) acceptor() iso.Acceptor {
 	return iso.Acceptor{Terminal: f.terminal, Merchant: f.merchant}
 }
 
-func (f *flags) link(p *iso.Profile, t iso.Timers, h halter) (*reversal.Link, error) {
-	o := reversal.LinkOptions{Address: f.host, Profile: p, AnswerWithin: t.AnswerWithin, Dial: h.dial}
+func (f *flags) link(d *device, t iso.Timers) (*reversal.Link, error) {
+	o := reversal.LinkOptions{
+		Address: f.host, Profile: d.profile, AnswerWithin: t.AnswerWithin, Dial: haltingDialer{d.profile, d.halt}.dial,
+		HostAsks: func(request string) {
+			if request == "sign-on" {
+				d.signing.ask()
+			}
+		},
+	}
 	if f.tlsCA != "" {
 		pem, err := os.ReadFile(f.tlsCA)
 		if err != nil {

@@ -48,6 +48,9 @@ func serve(ctx context.Context, f *flags, untilQuiet bool, within time.Duration,
 		return damage
 	}
 	_, _ = fmt.Fprintf(stdout, "%d to reverse\n", len(open))
+	if err := d.signOn(ctx, f.acceptor(), stdout); err != nil {
+		d.signing.ask() // the reversals wait for it, and go on trying
+	}
 	if !untilQuiet {
 		tellParked(stdout, parked)
 		return errors.Join(d.engine.Run(ctx), damage)

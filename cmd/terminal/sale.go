@@ -89,7 +89,12 @@ func sell(ctx context.Context, f *flags, s *saleFlags, stdout, stderr io.Writer)
 	if parked, err := d.journal.Parked(); err == nil {
 		tellParked(stderr, len(parked))
 	}
-	sale, err := d.engine.Send(ctx, r)
+	err = d.signOn(ctx, r.Acceptor, stdout)
+	var sale *reversal.Sale
+	if err == nil {
+		r.Batch = d.currentBatch()
+		sale, err = d.engine.Send(ctx, r)
+	}
 	if err == nil {
 		err = d.finish(sale, s.then, stdout)
 	}

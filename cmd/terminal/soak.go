@@ -65,6 +65,9 @@ func (s *soak) run(ctx context.Context, f *flags, stdout, stderr io.Writer) erro
 	}
 	defer d.close()
 	_, _ = fmt.Fprintf(stdout, "soak: %d sales, seed %d\n", s.n, s.seed)
+	if err := d.signOn(ctx, f.acceptor(), stdout); err != nil {
+		return err
+	}
 	background, stop := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() { ended <- d.engine.Run(background) }()
@@ -97,7 +100,7 @@ func (s *soak) sales(ctx context.Context, f *flags, d *device) error {
 		}
 		r := iso.Request{
 			Type: iso.Sale, PAN: pan, Amount: iso.Amount(1 + chance.IntN(99_999)), Currency: d.currency,
-			At: time.Now(), Acceptor: f.acceptor(),
+			At: time.Now(), Acceptor: f.acceptor(), Batch: d.currentBatch(),
 		}
 		sale, err := d.engine.Send(ctx, r)
 		if err == nil {

@@ -41,7 +41,7 @@ func tellFailure(stdout io.Writer, err error, r iso.Request) error {
 	case errors.As(err, &owed):
 		return line("REFUSED", fmt.Sprintf("  entry %d must be reversed first", owed.Oldest),
 			"nothing was sent; see to the line to the host, it is tried again by itself")
-	case errors.Is(err, reversal.ErrNotSent) && !aboutDevice(err):
+	case (errors.Is(err, reversal.ErrNotSent) || unsigned(err)) && !aboutDevice(err):
 		_ = line("NOT SENT", entryOf(err), "nobody is charged; it is safe to try again")
 		_, _ = fmt.Fprintf(stdout, "          %s\n", complaint.Line(err))
 		return toldError{err}
