@@ -10,8 +10,10 @@ TARGETS = linux/amd64 linux/arm64 linux/arm/6 linux/arm/7 linux/386 linux/mipsle
 build: ## the three commands, static, in bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/...
 
-demo: build ## four sales, three of them in trouble, and the oracle's verdict
-	$(GO) run ./demo -bin bin
+PROFILE ?= iso87-ascii
+
+demo: build ## four sales, three of them in trouble, and the oracle's verdict; PROFILE=unionpay and iso93 with MACs
+	$(GO) run ./demo -bin bin -profile $(PROFILE)
 
 test: ## every test
 	$(GO) test ./...

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"uncharge/iso"
 )
 
 // Published test cards, one a story, told apart by their last four digits.
@@ -27,12 +29,14 @@ const (
 	answerWithin  = "1s" // a real terminal waits longer; the demo is short
 	hostFaults    = "drop-answer@2-3"
 	stepWithinMax = 20 * time.Second
+	masterKey     = "0123456789ABCDEFFEDCBA9876543210\n" // a test key
 )
 
 func main() {
 	bin := flag.String("bin", "bin", "directory of the built commands")
+	profile := flag.String("profile", "iso87-ascii", "how terminal and host speak; unionpay and iso93 have MACs")
 	flag.Parse()
-	wrong, err := demo(*bin)
+	wrong, err := demo(*bin, *profile)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "demo: %v\n", err)
 		os.Exit(1)
@@ -43,18 +47,26 @@ func main() {
 }
 
 // demo plays the four stories and reports whether the oracle found a wrong.
-func demo(bin string) (wrong bool, err error) {
+func demo(bin, profile string) (wrong bool, err error) {
 	dir, err := os.MkdirTemp("", "uncharge-demo-")
 	if err != nil {
 		return false, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	host, err := startHost(bin)
+	dialect := []string{"--profile", profile}
+	if hasMAC(profile) {
+		key := filepath.Join(dir, "master.key")
+		if err := os.WriteFile(key, []byte(masterKey), 0o600); err != nil {
+			return false, err
+		}
+		dialect = append(dialect, "--master-key", key)
+	}
+	host, err := startHost(bin, dialect)
 	if err != nil {
 		return false, err
 	}
 	defer host.kill()
-	t := terminal{bin: bin, journal: filepath.Join(dir, "journal"), host: host.address}
+	t := terminal{bin: bin, journal: filepath.Join(dir, "journal"), host: host.address, dialect: dialect}
 	for _, story := range []func(terminal, *hostProcess) error{approved, answerLost, killed, unreachable} {
 		if err := story(t, host); err != nil {
 			return false, err
@@ -69,6 +81,12 @@ func demo(bin string) (wrong bool, err error) {
 		return false, err
 	}
 	return ask(ledger, t)
+}
+
+// hasMAC reports whether host and terminal need a master key.
+func hasMAC(profile string) bool {
+	p, err := iso.LoadProfile(profile)
+	return err == nil && p.HasMAC() // what is wrong with it the commands say
 }
 
 func title(s string) { fmt.Printf("\n== %s\n", s) }
@@ -162,6 +180,14 @@ func ask(ledger map[string]int64, t terminal) (wrong bool, err error) {
 	title("The oracle: the host's ledger against the terminal's journal")
 	fmt.Printf("cards %d, wrongly charged %d, wrongly reversed %d\n", len(cards), charged, reversed)
 	return charged+reversed > 0, nil
+}
+
+// named is standard output with the terminal's name in front of each line.
+type named struct{}
+
+func (named) Write(b []byte) (int, error) {
+	indent("terminal", string(b))
+	return len(b), nil
 }
 
 // indent puts a name in front of each line of a process.

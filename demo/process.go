@@ -16,10 +16,13 @@ import (
 )
 
 // terminal runs the reference firmware on one journal.
-type terminal struct{ bin, journal, host string }
+type terminal struct {
+	bin, journal, host string
+	dialect            []string // flags that host and terminal share
+}
 
 func (t terminal) command(args ...string) *exec.Cmd {
-	common := []string{"--journal", t.journal, "--host", t.host}
+	common := append([]string{"--journal", t.journal, "--host", t.host}, t.dialect...)
 	if args[0] != "sale" || !strings.Contains(strings.Join(args, " "), "--answer-within") {
 		common = append(common, "--answer-within", answerWithin)
 	}
@@ -46,7 +49,7 @@ func (t terminal) run(want int, args ...string) error {
 
 func (t terminal) start(args ...string) (*exec.Cmd, error) {
 	c := t.command(args...)
-	c.Stdout, c.Stderr = os.Stdout, os.Stderr
+	c.Stdout, c.Stderr = named{}, named{}
 	return c, c.Start()
 }
 
@@ -99,8 +102,9 @@ type hostEvent struct {
 	Exponent int
 }
 
-func startHost(bin string) (*hostProcess, error) {
-	cmd := exec.Command(filepath.Join(bin, "host-simulator"), "--listen", "127.0.0.1:0", "-o", "ndjson", "--fault", hostFaults)
+func startHost(bin string, dialect []string) (*hostProcess, error) {
+	args := append([]string{"--listen", "127.0.0.1:0", "-o", "ndjson", "--fault", hostFaults}, dialect...)
+	cmd := exec.Command(filepath.Join(bin, "host-simulator"), args...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {

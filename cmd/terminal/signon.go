@@ -97,7 +97,11 @@ func (d *device) signOn(ctx context.Context, a iso.Acceptor, stdout io.Writer) e
 	}
 	err := d.signOnce(ctx, a)
 	if err == nil {
-		_, _ = fmt.Fprintf(stdout, "SIGNED ON terminal %s  batch %s\n", a.Terminal, d.currentBatch())
+		batch := ""
+		if b := d.currentBatch(); b != "" {
+			batch = "  batch " + b
+		}
+		_, _ = fmt.Fprintf(stdout, "SIGNED ON terminal %s%s\n", a.Terminal, batch)
 	}
 	ctx, d.signing.ended = context.WithCancel(context.WithoutCancel(ctx))
 	d.signing.done.Go(func() {
