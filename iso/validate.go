@@ -216,8 +216,13 @@ func (d *profileData) validateMAC() error {
 			return fmt.Errorf("mac.elements: DE %d must be 64 or 128, eight fixed bytes of type b", de)
 		}
 	}
-	if len(m.Elements) == 0 || len(m.Elements) > 2 {
-		return errors.New("mac.elements: must be [64], or [64, 128]")
+	// The MAC covers all that stands before it, so it must be the last.
+	want := []int{64}
+	if d.Bitmaps == 2 {
+		want = []int{64, 128}
+	}
+	if !slices.Equal(m.Elements, want) {
+		return fmt.Errorf("mac.elements: must be %v with %d bitmaps", want, d.Bitmaps)
 	}
 	if !slices.Contains(MACAlgorithms(), m.Algorithm) {
 		return fmt.Errorf("mac.algorithm: %q is not known; one of %v", m.Algorithm, MACAlgorithms())

@@ -141,7 +141,7 @@ func (f flags) settings() (settings, error) {
 	if s.level, err = zerolog.ParseLevel(f.logLevel); err != nil {
 		return s, usagef("--log-level: %w", err)
 	}
-	if s.profile, err = iso.LoadProfile(f.profile); errors.Is(err, iso.ErrUnknownProfile) {
+	if s.profile, err = iso.LoadProfile(f.profile); errors.Is(err, iso.ErrUnknownProfile) || errors.Is(err, iso.ErrProfile) {
 		return s, usagef("--profile: %w", err)
 	} else if err != nil {
 		return s, err

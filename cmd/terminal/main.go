@@ -141,7 +141,7 @@ func exitCode(err error) int {
 		return exitBusy
 	case errors.Is(err, journal.ErrDamaged), errors.Is(err, journal.ErrForeign), errors.Is(err, journal.ErrNewer):
 		return exitDamaged
-	case errors.Is(err, iso.ErrInvalid), errors.Is(err, iso.ErrUnknownProfile):
+	case errors.Is(err, iso.ErrInvalid), errors.Is(err, iso.ErrUnknownProfile), errors.Is(err, iso.ErrProfile):
 		return exitUsage
 	case errors.Is(err, journal.ErrKey):
 		return exitError // trying again would not help
