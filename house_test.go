@@ -22,8 +22,8 @@ func TestHouse(t *testing.T) {
 		{"simulator", []string{"iso"}, []string{"go.etcd.io/bbolt", "github.com/rs/zerolog"}},
 		{"demo", nil, []string{"github.com/moov-io/iso8583", "go.etcd.io/bbolt"}},
 		{"cmd/journal-dump", []string{"cmd/internal/complaint", "journal"}, []string{"crypto/tls", "github.com/moov-io/iso8583"}},
-		{"cmd/host-simulator", []string{"cmd/internal/complaint", "iso", "simulator"}, []string{"go.etcd.io/bbolt"}},
-		{"cmd/terminal", []string{"cmd/internal/complaint", "iso", "journal", "reversal"}, nil},
+		{"cmd/host-simulator", []string{"cmd/internal/complaint", "cmd/internal/profiles", "iso", "simulator"}, []string{"go.etcd.io/bbolt"}},
+		{"cmd/terminal", []string{"cmd/internal/complaint", "cmd/internal/profiles", "iso", "journal", "reversal"}, nil},
 	} {
 		out, err := exec.Command("go", "list", "-deps", "./"+room.name).Output()
 		if err != nil {

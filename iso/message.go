@@ -92,9 +92,19 @@ func (m *Message) String() string {
 	var b strings.Builder
 	b.WriteString(string(m.body().mti))
 	for _, de := range m.Fields() {
-		fmt.Fprintf(&b, " %d=%s", de, maskField(de, m.body().fields[de]))
+		fmt.Fprintf(&b, " %d=%s", de, m.masked(de))
 	}
 	return b.String()
+}
+
+// masked is the printable form of a data element: hidden too when it repeats the
+// message's own card, wherever somebody put it.
+func (m *Message) masked(de int) string {
+	value := m.body().fields[de]
+	if value != "" && !legible(m, de, value) {
+		return hidden
+	}
+	return maskField(de, value)
 }
 
 // Format masks under every verb.
@@ -105,8 +115,8 @@ func (m *Message) MarshalJSON() ([]byte, error) {
 	out := map[string]string{}
 	if m != nil && m.hidden != nil {
 		out["mti"] = string(m.body().mti)
-		for de, v := range m.body().fields {
-			out[strconv.Itoa(de)] = maskField(de, v)
+		for de := range m.body().fields {
+			out[strconv.Itoa(de)] = m.masked(de)
 		}
 	}
 	return json.Marshal(out)

@@ -32,7 +32,6 @@ var (
 
 func same(n int) int          { return n }
 func halved(n int) int        { return (n + 1) / 2 }
-func doubled(n int) int       { return 2 * n }
 func characters(s string) int { return len(s) }
 func pairs(s string) int      { return len(s) / 2 }
 

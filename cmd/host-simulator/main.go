@@ -23,6 +23,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"uncharge/cmd/internal/complaint"
+	"uncharge/cmd/internal/profiles"
 	"uncharge/iso"
 	"uncharge/simulator"
 )
@@ -60,7 +61,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return exitOK
 	}
 	fmt.Fprintf(stderr, "host-simulator: %s\n", complaint.Line(err))
-	if usage := (usageError{}); errors.As(err, &usage) {
+	if usage := (usageError{}); errors.As(err, &usage) || errors.Is(err, profiles.ErrUsage) || errors.Is(err, iso.ErrUnknownProfile) || errors.Is(err, iso.ErrProfile) {
 		return exitUsage
 	}
 	return exitError
@@ -96,6 +97,8 @@ func newCommand(f *flags, serve func(context.Context) error) *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
+	cmd.AddCommand(profiles.Command("host-simulator"))
+	cmd.CompletionOptions.DisableDefaultCmd = true
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return usagef("%w; see host-simulator --help", complaint.Flag(err))
 	})

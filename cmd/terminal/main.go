@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"uncharge/cmd/internal/complaint"
+	"uncharge/cmd/internal/profiles"
 	"uncharge/iso"
 	"uncharge/journal"
 	"uncharge/reversal"
@@ -90,7 +91,7 @@ func newRoot() *cobra.Command {
 		SilenceUsage: true, SilenceErrors: true,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return usage(errors.New("which command? sale, run or soak; --help tells more"))
+			return usage(errors.New("which command? sale, run, soak or profile; --help tells more"))
 		},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(complaint.Flag(err)) })
@@ -101,6 +102,7 @@ func newRoot() *cobra.Command {
 	for _, c := range root.Commands() {
 		c.Args = usageArgs
 	}
+	root.AddCommand(profiles.Command("terminal"))
 	root.Args = usageArgs
 	return root
 }
@@ -109,7 +111,7 @@ func newRoot() *cobra.Command {
 func usageArgs(_ *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		// The argument is not shown: it may be a PAN that lost its flag (L11).
-		return usage(errors.New("an argument that is neither a command nor a flag; commands are sale, run and soak"))
+		return usage(errors.New("an argument that is neither a command nor a flag; commands are sale, run, soak and profile"))
 	}
 	return nil
 }
@@ -141,7 +143,7 @@ func exitCode(err error) int {
 		return exitBusy
 	case errors.Is(err, journal.ErrDamaged), errors.Is(err, journal.ErrForeign), errors.Is(err, journal.ErrNewer):
 		return exitDamaged
-	case errors.Is(err, iso.ErrInvalid), errors.Is(err, iso.ErrUnknownProfile), errors.Is(err, iso.ErrProfile):
+	case errors.Is(err, profiles.ErrUsage), errors.Is(err, iso.ErrInvalid), errors.Is(err, iso.ErrUnknownProfile), errors.Is(err, iso.ErrProfile):
 		return exitUsage
 	case errors.Is(err, journal.ErrKey):
 		return exitError // trying again would not help
