@@ -48,9 +48,9 @@ func (p *Profile) macOn(m *Message) bool {
 	if p.data.MAC == nil {
 		return false
 	}
-	for _, t := range p.data.MAC.Without {
-		tx := p.data.Transactions[t]
-		if tx.MTI == m.MTI() || tx.MTI.Answer() == m.MTI() {
+	for _, t := range p.data.MAC.Without { // none of them shares its MTI with one that moves money
+		mti := p.data.Transactions[t].MTI
+		if mti == m.MTI() || p.answerTo(mti) == m.MTI() {
 			return false
 		}
 	}
@@ -138,7 +138,7 @@ func (p *Profile) macKind(m *Message) string {
 	}
 	code := p.Code(text)
 	if m.MTI().Reversal() {
-		if code.Reversal == Confirm || code.Reversal == NotFound {
+		if code.Reversal == Confirm || code.Reversal == NotFound || code.Reversal == Refuse {
 			return string(code.Reversal)
 		}
 		return "other"

@@ -9,7 +9,9 @@ import (
 	"io"
 	"os"
 	"path"
+	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -109,6 +111,9 @@ func withBase(raw []byte, depth int) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkKeys(reflect.TypeFor[profileData](), patch, ""); err != nil {
+		return nil, err
+	}
 	named, ok := patch["base"]
 	if !ok {
 		return json.Marshal(patch)
@@ -132,7 +137,64 @@ func withBase(raw []byte, depth int) ([]byte, error) {
 		return nil, err
 	}
 	merge(base, patch)
+	delete(base, "base") // what the file says now stands by itself
 	return json.Marshal(base)
+}
+
+// checkKeys refuses a key that is not exactly one of the format's, before anything
+// is merged: "Timers" or "064" would stand beside the right one and change
+// nothing, without a word. It names the place.
+func checkKeys(t reflect.Type, value any, at string) error {
+	object, ok := value.(map[string]any)
+	if !ok {
+		if t == reflect.TypeFor[duration]() {
+			return checkDuration(value, at)
+		}
+		return nil // the decoder says what is wrong with it
+	}
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	known := map[string]reflect.Type{}
+	if t.Kind() == reflect.Struct {
+		for i := range t.NumField() {
+			name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+			known[name] = t.Field(i).Type
+		}
+	}
+	for key, inner := range object {
+		next, ok := known[key]
+		switch {
+		case t.Kind() == reflect.Map && t.Key().Kind() == reflect.Int:
+			n, err := strconv.Atoi(key)
+			next, ok = t.Elem(), err == nil && strconv.Itoa(n) == key
+		case t.Kind() == reflect.Map:
+			next, ok = t.Elem(), key != ""
+		}
+		if !ok {
+			return fmt.Errorf("%s%s: no such key", at, shortened(key))
+		}
+		if err := checkKeys(next, inner, at+key+"."); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkDuration(value any, at string) error {
+	text, ok := value.(string)
+	if _, err := time.ParseDuration(text); value != nil && (!ok || err != nil) {
+		return fmt.Errorf("%s: must be a time in quotes, such as \"45s\"", strings.TrimSuffix(at, "."))
+	}
+	return nil
+}
+
+// shortened keeps a key readable in an error, whatever a file has there.
+func shortened(key string) string {
+	if len(key) > 40 || !printable(key) {
+		return "a key of " + strconv.Itoa(len(key)) + " bytes"
+	}
+	return key
 }
 
 func object(raw []byte) (map[string]any, error) {

@@ -135,15 +135,49 @@ var shown = map[int]bool{
 	41: true, 42: true, 49: true, 70: true, 90: true,
 }
 
+// shapes are what a shown data element may look like, in any dialect; what looks
+// otherwise is not what it should be, and is hidden.
+var shapes = map[int]func(string) bool{
+	3: upTo(6), 4: upTo(12), 7: upTo(10), 11: upTo(6), 12: upTo(12), 13: upTo(4), 15: upTo(6), 18: upTo(4),
+	22: short(12), 24: upTo(3), 25: upTo(4), 32: upTo(11), 33: upTo(11), 37: short(12), 38: short(6), 39: short(3),
+	41: short(8), 42: short(15), 49: short(3), 70: upTo(3), 90: upTo(42),
+}
+
+func upTo(n int) func(string) bool {
+	return func(s string) bool { return len(s) <= n && digits(s) }
+}
+
+func short(n int) func(string) bool {
+	return func(s string) bool { return len(s) <= n && printable(s) }
+}
+
 // maskField is the printable form of one data element.
 func maskField(de int, value string) string {
+	bare := strings.TrimRight(value, " ")
 	switch {
 	case de == 2:
 		return maskPAN(value)
-	case !shown[de]:
+	case !shown[de] || !shapes[de](bare):
 		return hidden
-	case len(value) >= 13 && len(value) <= 19 && digits(value) && luhn(value): // a PAN where none belongs
+	case len(bare) >= 13 && len(bare) <= 19 && digits(bare) && luhn(bare): // a PAN where none belongs
 		return hidden
+	case de == 90: // numbers that are laid out: MTI, STAN, time, institutions
+		if _, err := ParseOriginal(bare); err != nil || hidesPAN(bare[20:]) {
+			return hidden
+		}
 	}
 	return value
+}
+
+// hidesPAN reports whether a run of 13 to 19 digits that begins with no zero
+// passes for a card number.
+func hidesPAN(s string) bool {
+	for at := range s {
+		for n := 13; n <= 19 && at+n <= len(s); n++ {
+			if s[at] != '0' && luhn(s[at:at+n]) {
+				return true
+			}
+		}
+	}
+	return false
 }

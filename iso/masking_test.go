@@ -184,6 +184,11 @@ func TestL11NoElementShowsASecret(t *testing.T) {
 			m = build(t, p, r)
 			unseen(t, "PAN", r.PAN, c)
 			unseen(t, "track", r.Track2, c)
+			if _, err := p.ImageOf(m); err != nil { // the card is in an element that would be kept: refused, and not shown
+				unseen(t, "refused image", err, c)
+				m.Set(60, "22000001000501")
+				m.Set(61, "000001000007")
+			}
 			img := image(t, p, m)
 			unseen(t, "image", img, c)
 			unseen(t, "stored image", stored(t, img), c)
@@ -250,7 +255,6 @@ func TestOnlyThePANShowsItsLastFourDigits(t *testing.T) {
 
 // What is shown as it is shows nothing that does not belong there.
 func TestShownElementsHoldNoSecret(t *testing.T) {
-	t.Skip("maskField looks for a PAN only when it is the whole value, and never at the shape of the element: DE 42 shows a track, DE 38 a PIN block, DE 90 a PAN between other digits, DE 42 a PAN of 13 or 14 digits with the spaces behind it as it comes from a host")
 	for _, c := range cards() {
 		for de := range shown {
 			for _, secret := range []string{c.pan + " ", " " + c.pan, c.track2, c.pinBlock, "0200000007000000" + c.pan} {
@@ -264,11 +268,10 @@ func TestShownElementsHoldNoSecret(t *testing.T) {
 
 // The totals of a request are DE 48 of a batch upload, and that has PANs in it.
 func TestTotalsAreHidden(t *testing.T) {
-	t.Skip("Request.Totals is a plain string: every verb, JSON and log/slog show the PANs of an upload")
 	p := dialect(t, "cup-0400-sale-06")
 	for _, c := range cards() {
 		r := fullRequest(t, p, Upload)
-		r.Totals = "0100000007" + zeros(c.pan, 20) + "000000001250"
+		r.Totals = NewSecret("0100000007" + zeros(c.pan, 20) + "000000001250")
 		unseen(t, "request", r, c)
 	}
 }
@@ -400,7 +403,6 @@ func TestL11ErrorsPrintNoSecret(t *testing.T) {
 
 // The version of a stored image is not believed to be one.
 func TestImageVersionIsNoSecret(t *testing.T) {
-	t.Skip("ParseImage repeats the number that stands where the version should")
 	_, err := ParseImage([]byte(`{"v": ` + visaTest + `, "mti": "0200", "f": {}}`))
 	if err == nil || strings.Contains(err.Error(), visaTest) {
 		t.Error("the error shows what stood there")

@@ -14,7 +14,7 @@ import (
 // there. The amount of a partial approval is the one exception: it may be lower
 // than what was asked for, never higher.
 func (p *Profile) Match(request, answer *Message) error {
-	if want := request.MTI().Answer(); answer.MTI() != want {
+	if want := p.answerTo(request.MTI()); answer.MTI() != want {
 		return unmatched(0, fmt.Sprintf("is %s, expected %s", answer.MTI(), want))
 	}
 	for _, de := range p.data.Match.Always {
@@ -40,6 +40,14 @@ func (p *Profile) Match(request, answer *Message) error {
 	return nil
 }
 
+// answerTo is the MTI of the answer to a message of ours.
+func (p *Profile) answerTo(mti MTI) MTI {
+	if other, ok := p.heard[mti]; ok {
+		return other
+	}
+	return mti.Answer()
+}
+
 // unfilled is a value without the spaces that fill up fixed text.
 func (p *Profile) unfilled(de int, value string) string {
 	if w := p.wire[de]; w != nil && w.padded() {
@@ -55,7 +63,7 @@ func unmatched(de int, why string) error {
 // MatchNetwork is Match for network management (sign-on, echo), whose messages
 // have neither amount nor processing code: MTI, trace number and terminal.
 func (p *Profile) MatchNetwork(request, answer *Message) error {
-	if want := request.MTI().Answer(); answer.MTI() != want {
+	if want := p.answerTo(request.MTI()); answer.MTI() != want {
 		return unmatched(0, fmt.Sprintf("is %s, expected %s", answer.MTI(), want))
 	}
 	for _, de := range []int{11, 41} {

@@ -122,7 +122,7 @@ func (p *Profile) pageMAC(s *sheet) {
 	words := map[string]string{
 		"approve": s.lang.say("an approval", "批准"), "decline": s.lang.say("a decline", "拒绝"),
 		"confirm": s.lang.say("a confirmed reversal", "冲正确认"), "not-found": s.lang.say("original not found", "找不到原交易"),
-		"other": s.lang.say("any other answer", "其他应答"),
+		"refuse": s.lang.say("a refused reversal", "冲正被拒"), "other": s.lang.say("any other answer", "其他应答"),
 	}
 	for _, kind := range macNeeds {
 		must := s.lang.say("needs none; one that is there must fit", "可以没有；有则必须正确")

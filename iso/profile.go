@@ -15,6 +15,7 @@ type Profile struct {
 	makes map[int]template            // how a data element is made from a request
 	sets  map[TxType]map[int]template // of a transaction
 	turns map[int]template            // how a data element of a reversal is made
+	heard map[MTI]MTI                 // the answer's MTI, where it is not the usual one
 	image []int                       // what a reversal needs of its request
 }
 
@@ -63,6 +64,7 @@ type fieldData struct {
 	Length   int        `json:"length"`
 	Prefix   string     `json:"prefix,omitempty"`
 	Encoding string     `json:"encoding,omitempty"` // instead of the type's own
+	Counts   string     `json:"counts,omitempty"`   // what a length in front of hex counts: "" bytes, "characters"
 	Parts    []partData `json:"parts,omitempty"`
 	Why      string     `json:"why,omitempty"`
 }
@@ -78,6 +80,7 @@ type transactionData struct {
 	ZH         string         `json:"zh,omitempty"`
 	MTI        MTI            `json:"mti"`
 	Repeat     MTI            `json:"repeat,omitempty"`     // of an advice that is sent again
+	Answer     MTI            `json:"answer,omitempty"`     // of the answer, where it is not the usual one
 	Processing string         `json:"processing,omitempty"` // DE 3
 	Condition  string         `json:"condition,omitempty"`  // DE 25
 	Recovery   Recovery       `json:"recovery"`
@@ -100,16 +103,18 @@ const (
 )
 
 type reversalData struct {
-	MTI      MTI              `json:"mti"`
-	Repeat   MTI              `json:"repeat"` // "" means that a repeat goes with the same MTI
-	STAN     string           `json:"stan"`   // "same" as the original's, or "new"
-	Copy     []int            `json:"copy"`
-	Set      map[int]string   `json:"set"`
-	AuthCode int              `json:"authCode,omitempty"` // where the approval's code goes, 0 for nowhere
-	Reason   int              `json:"reason"`             // where the cause goes
-	Reasons  map[Cause]string `json:"reasons"`
-	ChipTags []string         `json:"chipTags,omitempty"`
-	Why      string           `json:"why,omitempty"`
+	MTI         MTI              `json:"mti"`
+	Repeat      MTI              `json:"repeat"`           // "" means that a repeat goes with the same MTI
+	Answer      MTI              `json:"answer,omitempty"` // of the answer, where it is not the usual one
+	STAN        string           `json:"stan"`             // "same" as the original's, or "new"
+	Copy        []int            `json:"copy"`
+	Set         map[int]string   `json:"set"`
+	AuthCode    int              `json:"authCode,omitempty"` // where the approval's code goes, 0 for nowhere
+	Reason      int              `json:"reason"`             // where the cause goes
+	Reasons     map[Cause]string `json:"reasons"`
+	ChipTags    []string         `json:"chipTags,omitempty"`
+	CardOfTrack bool             `json:"cardOfTrack,omitempty"` // DE 2 and 14 of a swiped sale come from its track 2
+	Why         string           `json:"why,omitempty"`
 }
 
 type matchData struct {

@@ -49,7 +49,7 @@ type Request struct {
 	Capability string // what the terminal can read, as the profile's last part of DE 60 wants it
 	Original   *Reference
 	Script     Secret         // result of an issuer script, hex TLV, of a script notice
-	Totals     string         // DE 48 of a settlement or upload, as the profile lays it out
+	Totals     Secret         // DE 48 of a settlement or upload, as the profile lays it out; an upload has card numbers in it
 	Elements   map[int]Secret // data elements as they are to stand, over whatever the profile would make
 }
 
@@ -92,7 +92,7 @@ var requestValues = map[string]func(r *Request) string{
 	"operator":   func(r *Request) string { return r.Operator },
 	"capability": func(r *Request) string { return r.Capability },
 	"script":     func(r *Request) string { return strings.ToUpper(r.Script.Reveal()) },
-	"totals":     func(r *Request) string { return r.Totals },
+	"totals":     func(r *Request) string { return r.Totals.Reveal() },
 	"processing": func(*Request) string { return "" }, // these two stand in the transaction
 	"condition":  func(*Request) string { return "" },
 
@@ -159,11 +159,18 @@ func (p *Profile) Build(r Request) (*Message, error) {
 		}
 	}
 	for de := range p.sets[r.Type] {
-		if value, _ := p.make(&r, tx, de); value != "" {
+		value, missing := p.make(&r, tx, de)
+		if value == "" && !slices.Contains(tx.May, de) {
+			return nil, &FieldError{Kind: ErrInvalid, Field: de, Why: fmt.Sprintf("(%s) cannot be made for a %s: %s is missing or too long", p.wire[de].Name, r.Type, missing)}
+		}
+		if value != "" {
 			m.Set(de, value)
 		}
 	}
 	for de, value := range r.Elements {
+		if de == 11 || de == 41 || de == 42 { // the engine's: the entry and the lane rest on them
+			return nil, &FieldError{Kind: ErrInvalid, Field: de, Why: "cannot be given as an element"}
+		}
 		m.Set(de, value.Reveal())
 	}
 	if len(tx.OneOf) > 0 && !slices.ContainsFunc(tx.OneOf, func(de int) bool { _, ok := m.Field(de); return ok }) {

@@ -44,11 +44,23 @@ var keepable = []int{
 	49, 50, 51, 55, 60, 61, 62, 100,
 }
 
-// privateMax is how long a private data element may be that a reversal keeps.
-const privateMax = 20
+// privateMax is how long a private data element without parts may be that a
+// reversal keeps: too short for a card number with a card code.
+const privateMax = 12
 
+// keepableAs reports whether a data element may be kept as the profile has it. A
+// row that could hold a track under another number is refused.
 func keepableAs(de int, f fieldData) bool {
-	return slices.Contains(keepable, de) && (de < 60 || de > 62 || f.Type == "n" || (f.Type != "b" && f.Length <= privateMax))
+	most := map[int]int{2: 19, 14: 4, 23: 3, 37: 12, 38: 6, 3: 6, 4: 12, 11: 6, 22: 12, 24: 3, 25: 4}
+	switch {
+	case !slices.Contains(keepable, de), f.Type == "z", f.Type == "b" && de != 55:
+		return false
+	case most[de] != 0:
+		return f.Length <= most[de]
+	case de >= 60 && de <= 62:
+		return f.Length <= privateMax || (f.Type == "n" && len(f.Parts) > 0)
+	}
+	return f.Type != "ans" || f.Length <= 99 || de == 55 // text in DE 55 is refused in reversal.copy
 }
 
 // Image is the smallest part of a request that its reversal needs. It holds what
@@ -77,11 +89,35 @@ func (p *Profile) ImageOf(request *Message) (Image, error) {
 			v = keepTags(v, p.data.Reversal.ChipTags)
 			ok = v != ""
 		}
+		if ok && de != 2 && de != 55 && request.ownCardIn(v) { // L11: the firmware put a card where none belongs
+			return Image{}, invalid(de, "repeats the card number")
+		}
 		if ok && !forbidden(de) {
 			kept.Set(de, v)
 		}
 	}
+	if p.data.Reversal.CardOfTrack {
+		p.cardOfTrack(request, kept)
+	}
 	return Image{kept.hidden}, nil
+}
+
+// cardOfTrack takes the card number and its expiry out of track 2, for a reversal
+// that must name the card; nothing else of the track is kept (L11).
+func (p *Profile) cardOfTrack(request, kept *Message) {
+	track, ok := request.Field(35)
+	if _, has := kept.Field(2); !ok || has || !slices.Contains(p.image, 2) {
+		return
+	}
+	pan, err := ParseTrack2(NewSecret(track))
+	if err != nil {
+		return // a track that the PIN pad encrypted: the host knows the card by the trace number
+	}
+	kept.Set(2, pan.Reveal())
+	rest := track[len(pan.Reveal())+1:]
+	if _, has := kept.Field(14); !has && len(rest) >= 4 && digits(rest[:4]) && slices.Contains(p.image, 14) {
+		kept.Set(14, rest[:4])
+	}
 }
 
 // Fields lists the data elements that the image holds, in ascending order.
@@ -116,12 +152,12 @@ func ParseImage(b []byte) (Image, error) {
 		return Image{}, fmt.Errorf("%w: the stored reversal image cannot be read", ErrUndecodable)
 	}
 	if _, err := ParseMTI(string(f.MTI)); err != nil || f.Version != 1 {
-		return Image{}, fmt.Errorf("%w: the stored reversal image is of version %d; 1 is known here", ErrUndecodable, f.Version)
+		return Image{}, fmt.Errorf("%w: the stored reversal image is not of version 1", ErrUndecodable)
 	}
 	kept := NewMessage(f.MTI)
 	for k, v := range f.Fields {
 		de, err := strconv.Atoi(k)
-		if err != nil || forbidden(de) {
+		if err != nil || forbidden(de) || !slices.Contains(keepable, de) || (de == 55 && holdsCard(v)) {
 			return Image{}, fmt.Errorf("%w: the stored reversal image has a field it may not have", ErrUndecodable)
 		}
 		kept.Set(de, v)
@@ -208,11 +244,16 @@ func (p *Profile) BuildReversal(img Image, r Reversal) (*Message, error) {
 		m.Set(d.AuthCode, r.AuthCode)
 	}
 	m.Set(d.Reason, reason)
+	made := map[int]string{} // all from what was there before, so that their order does not count
 	for de, t := range p.turns {
-		text, _ := t.expand(func(name string) string { return p.turned(img, m, name) })
-		if text != "" {
-			m.Set(de, text)
+		text, missing := t.expand(func(name string) string { return p.turned(img, m, name) })
+		if text == "" { // without it the host might look for another original
+			return nil, invalid(de, "of the reversal cannot be made: {%s} is missing or too long", missing)
 		}
+		made[de] = text
+	}
+	for de, text := range made {
+		m.Set(de, text)
 	}
 	return m, p.checkAll(m)
 }
@@ -239,6 +280,29 @@ func (p *Profile) turned(img Image, m *Message, name string) string {
 	}
 	n, _ := strconv.Atoi(part)
 	return p.wire[de].part(kept.fields[de], n)
+}
+
+// originalsComplete makes sure that no reversal lacks what says which original is
+// meant: every data element that a template of the reversal rests on is one that a
+// transaction cannot go without.
+func (p *Profile) originalsComplete() error {
+	for de, t := range p.turns {
+		for _, part := range t {
+			number, _, _ := strings.Cut(part.name, ".")
+			from, err := strconv.Atoi(number)
+			optional := part.has || part.then != "" || part.length || (part.width > 0 && from != 7 && from != 12)
+			if err != nil || optional {
+				continue
+			}
+			for name, tx := range p.data.Transactions {
+				_, set := tx.Set[from]
+				if tx.Recovery == Reverse && !slices.Contains(tx.Must, from) && !set {
+					return fmt.Errorf("reversal.set.%d: rests on DE %d, which transactions.%s can go without", de, from, name)
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // part is the n-th part of a value, from 1; "" when the value ends before it.
@@ -270,6 +334,18 @@ func (p *Profile) compileReversal() error {
 			need = append(need, de)
 		}
 	}
+	p.heard = map[MTI]MTI{}
+	for _, tx := range p.data.Transactions {
+		if tx.Answer != "" {
+			p.heard[tx.MTI] = tx.Answer
+		}
+	}
+	if r := p.data.Reversal; r.Answer != "" {
+		p.heard[r.MTI] = r.Answer
+		if r.Repeat != "" {
+			p.heard[r.Repeat] = r.Answer
+		}
+	}
 	slices.Sort(need)
 	p.image = slices.Compact(need)
 	for _, de := range p.image {
@@ -277,5 +353,5 @@ func (p *Profile) compileReversal() error {
 			return fmt.Errorf("reversal: DE %d may never be kept", de)
 		}
 	}
-	return nil
+	return p.originalsComplete()
 }

@@ -2,6 +2,7 @@ package iso
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -114,6 +115,9 @@ func (t template) expand(value func(name string) string) (text, missing string) 
 		case part.length:
 			v = fmt.Sprintf("%02d%s", len(v), v)
 		case part.width > 0:
+			if len(v) > part.width { // it would move what stands behind it
+				return "", part.name
+			}
 			v = zeros(v, part.width)
 		case v == "" && part.has:
 			v = part.instead
@@ -125,6 +129,12 @@ func (t template) expand(value func(name string) string) (text, missing string) 
 	return b.String(), ""
 }
 
+// homes says where card data of a request may go: nowhere but into the data
+// element that is made for it, because any other might be kept or shown (L11).
+var homes = map[string][]int{
+	"pan": {2}, "expiry": {14}, "track2": {35}, "track3": {36}, "pin": {52}, "chip": {55}, "script": {55},
+}
+
 // compileTemplates reads the templates for requests.
 func (p *Profile) compileTemplates() error {
 	parse := func(at string, texts map[int]string, known func(string) bool) (map[int]template, error) {
@@ -134,12 +144,15 @@ func (p *Profile) compileTemplates() error {
 			if err != nil {
 				return nil, fmt.Errorf("%s.%d: %w", at, de, err)
 			}
-			if p.wire[de] == nil {
+			if de < 2 || de > 128 || p.wire[de] == nil {
 				return nil, fmt.Errorf("%s.%d: is not in fields", at, de)
 			}
-			for _, name := range t.names() {
-				if !known(name) {
-					return nil, fmt.Errorf("%s.%d: {%s} is not known", at, de, name)
+			for _, part := range t {
+				if part.name != "" && !known(part.name) {
+					return nil, fmt.Errorf("%s.%d: {%s} is not known", at, de, part.name)
+				}
+				if at, ok := homes[part.name]; ok && part.then == "" && !slices.Contains(at, de) { // L11
+					return nil, fmt.Errorf("compose or set, DE %d: {%s} is card data and may stand in DE %v only", de, part.name, at)
 				}
 			}
 			out[de] = t

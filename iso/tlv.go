@@ -9,7 +9,8 @@ import (
 // neverTags are the tags of DE 55 that hold what DE 2, 14, 35 and 45 hold: track 2
 // equivalent, PAN, name, track 1 discretionary data, track data of a contactless
 // card, track 2 discretionary data (EMV book 3, annex A; PROTOCOL I).
-var neverTags = []string{"57", "5A", "5F20", "9F1F", "56", "9F6B", "9F20"}
+// Besides: the transaction's PIN data and the rest of a long name.
+var neverTags = []string{"57", "5A", "5F20", "9F1F", "56", "9F6B", "9F20", "99", "9F0B"}
 
 // tlvTagMax is the longest tag, in bytes.
 const tlvTagMax = 3
@@ -93,6 +94,15 @@ func keepTags(s string, tags []string) string {
 		}
 	}
 	return b.String()
+}
+
+// holdsCard reports whether chip data has a tag that may never be kept, or cannot
+// be read.
+func holdsCard(s string) bool {
+	list, err := parseTLV(s)
+	return err != nil || slices.ContainsFunc(list, func(t tlv) bool {
+		return slices.Contains(neverTags, t.tag) || nibble(t.tag[0])&2 != 0
+	})
 }
 
 // checkTags holds a profile's list against what may never be kept.

@@ -49,7 +49,7 @@ func fullRequest(t testing.TB, p *Profile, kind TxType) Request {
 	r.Acceptor.Forwarder, r.Acceptor.Category = "654321", "5411"
 	r.Track2, r.Track3 = NewSecret(masterTest+"D29121010000012345"), NewSecret("99"+masterTest+"D1234")
 	r.PINBlock, r.Chip, r.Script = NewSecret("1C9A7E30B24D58F6"), NewSecret(chipAtTheTill), NewSecret("DF31050102030405")
-	r.Totals = strings.Repeat("0", 61) + "1"
+	r.Totals = NewSecret(strings.Repeat("0", 61) + "1")
 	r.Original = &Reference{STAN: 6, Batch: "000122", At: r.At.Add(-time.Hour), RRN: "000000000006", AuthCode: "A1B2C3", MTI: MTI(p.data.Version + "200")}
 	return r
 }
@@ -220,7 +220,7 @@ func omissions() map[int]func(*Request) {
 		38: func(r *Request) { r.Original.AuthCode = "" },
 		41: func(r *Request) { r.Acceptor.Terminal = "" },
 		42: func(r *Request) { r.Acceptor.Merchant = "" },
-		48: func(r *Request) { r.Totals = "" },
+		48: func(r *Request) { r.Totals = Secret{} },
 		49: func(r *Request) { r.Currency = Currency{} },
 		55: func(r *Request) { r.Script = Secret{} },
 		56: func(r *Request) { r.Original.STAN = 0 },
@@ -274,7 +274,6 @@ func TestMandatoryPartsAreNamed(t *testing.T) {
 
 // What is about another transaction says about which.
 func TestAnOriginalIsMandatory(t *testing.T) {
-	t.Skip(`profiles/unionpay.json: compose 61 is "{original.batch:6}{original.stan:6}…", which is zeros when there is none; "{original.stan}" would do`)
 	p := dialect(t, "cup-0400-sale-06")
 	for _, kind := range p.TxTypes() {
 		if !slices.Contains(p.data.Transactions[kind].Must, 61) {
@@ -314,6 +313,9 @@ func TestUnionPayReversals(t *testing.T) {
 					continue
 				}
 				want := map[int]string{39: reasons[cause], 55: chipKept}
+				if asked, ok := request.Field(38); ok { // of a void or a completion
+					want[38] = asked
+				}
 				if code != "" {
 					want[38] = code
 				}
@@ -459,7 +461,6 @@ func TestL11NoProfileKeepsSecrets(t *testing.T) {
 // L5: what goes without a MAC is told by its MTI, so a profile that lets one
 // transaction go without must not let go another that moves money.
 func TestL5NoMACIsGivenUpByTheWay(t *testing.T) {
-	t.Skip("mac.without is held against the recovery of the named transaction only, and macOn compares MTIs: \"inquiry\" (0200) takes the MAC off every sale and lets a 0210 without one through; \"refund\" (0220) off the advices")
 	for _, kind := range []TxType{Inquiry, Refund} {
 		refused(t, "unionpay", fmt.Sprintf(`"mac": {"without": ["sign-on", %q]}`, kind), "mac.without")
 	}
@@ -476,7 +477,6 @@ func TestMACBeforeASecondBitmapsElements(t *testing.T) {
 // Parts of a fixed width are that wide, or what stands behind them is read as
 // something else.
 func TestPartsOfAFixedWidth(t *testing.T) {
-	t.Skip("{name:6} fills up and does not refuse what is longer: a batch of seven digits moves the trace number in DE 61, and the host looks for another original")
 	p := dialect(t, "cup-0400-sale-06")
 	r := fullRequest(t, p, Void)
 	r.Original.Batch = "1234567"

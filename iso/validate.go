@@ -77,8 +77,12 @@ func (d *profileData) validateFraming() error {
 	if err := oneOf("framing.length", f.Length, "binary2", "bcd2", "ascii4"); err != nil {
 		return err
 	}
-	if f.BytesMax < 64 || f.BytesMax > lengthsMax[f.Length] {
-		return fmt.Errorf("framing.bytesMax: must be 64 to %d", lengthsMax[f.Length])
+	most := lengthsMax[f.Length]
+	if f.CountsItself {
+		most -= lengthBytes[f.Length]
+	}
+	if f.BytesMax < 64 || f.BytesMax > most {
+		return fmt.Errorf("framing.bytesMax: must be 64 to %d", most)
 	}
 	if f.TPDU != "" && (len(f.TPDU) != 10 || !charsets["b"](f.TPDU)) {
 		return errors.New("framing.tpdu: must be ten upper-case hex digits such as 6000030000")
@@ -111,8 +115,14 @@ func (d *profileData) validateTransactions() error {
 		if err := oneOf(at+".recovery", string(tx.Recovery), string(Reverse), string(Advise), string(Resume), string(Nothing)); err != nil {
 			return err
 		}
-		if tx.Recovery == Reverse && tx.MTI.Reversal() { // L16
-			return fmt.Errorf("%s.recovery: a reversal is never reversed", at)
+		if tx.MTI.Reversal() { // L16
+			return fmt.Errorf("%s.mti: a reversal is no transaction of its own", at)
+		}
+		if err := errors.Join(d.holds(at+".processing", 3, tx.Processing), d.holds(at+".condition", 25, tx.Condition)); err != nil {
+			return err
+		}
+		if tx.Answer != "" && !answerMTI(tx.Answer, d.Version) {
+			return fmt.Errorf("%s.answer: must be the MTI of an answer", at)
 		}
 		if !slices.Contains(tx.Must, 11) || !slices.Contains(tx.Must, 41) {
 			return fmt.Errorf("%s.must: DE 11 and DE 41 must be there, or no answer could be matched", at)
@@ -158,7 +168,7 @@ func (d *profileData) validateReversal() error {
 			return fmt.Errorf("reversal.copy: DE %d must be there, or the host cannot find the original", must)
 		}
 	}
-	for _, de := range []int{11, 41, 42} {
+	for _, de := range []int{2, 3, 4, 11, 41, 42} {
 		if _, ok := r.Set[de]; ok {
 			return fmt.Errorf("reversal.set.%d: is copied, or new; it cannot be set", de)
 		}
@@ -173,9 +183,20 @@ func (d *profileData) validateReversal() error {
 			return fmt.Errorf("reversal.%s: DE %d is not in fields", at, de)
 		}
 	}
+	for at, de := range map[string]int{"reason": r.Reason, "authCode": r.AuthCode} {
+		if slices.Contains([]int{2, 3, 4, 7, 11, 12, 41, 42, 49, 64, 128}, de) || (at == "authCode" && de != 0 && de != 38) {
+			return fmt.Errorf("reversal.%s: DE %d says which original is meant; it cannot carry this", at, de)
+		}
+	}
+	if r.Answer != "" && !answerMTI(r.Answer, d.Version) {
+		return errors.New("reversal.answer: must be the MTI of an answer")
+	}
 	for _, c := range Causes() {
 		if r.Reasons[c] == "" {
 			return fmt.Errorf("reversal.reasons.%s: missing", c)
+		}
+		if err := d.holds("reversal.reasons."+string(c), r.Reason, r.Reasons[c]); err != nil {
+			return err
 		}
 	}
 	for c := range r.Reasons {
@@ -204,7 +225,7 @@ func (d *profileData) validateMatch() error {
 var macForms = []string{"hex8", "binary8", "binary4"}
 
 // macNeeds are the kinds of answers that a profile may ask a MAC of.
-var macNeeds = []string{"approve", "decline", "confirm", "not-found", "other"}
+var macNeeds = []string{"approve", "decline", "confirm", "not-found", "refuse", "other"}
 
 func (d *profileData) validateMAC() error {
 	m := d.MAC
@@ -235,8 +256,12 @@ func (d *profileData) validateMAC() error {
 		if !ok {
 			return fmt.Errorf("mac.without: no transaction %q", t)
 		}
-		if tx.Recovery == Reverse || tx.Recovery == Advise {
-			return fmt.Errorf("mac.without: %s moves money and goes with a MAC", t)
+		// A MAC is left out by MTI, so no transaction that moves money may have this one (L5).
+		for name, other := range d.Transactions {
+			moves := other.Recovery == Reverse || other.Recovery == Advise || slices.Contains(other.Must, 4)
+			if moves && (other.MTI == tx.MTI || other.Repeat == tx.MTI) {
+				return fmt.Errorf("mac.without: %s has the MTI of %s, which moves money and goes with a MAC", t, name)
+			}
 		}
 	}
 	for _, kind := range macNeeds {
@@ -255,7 +280,36 @@ func (d *profileData) validateMAC() error {
 	return nil
 }
 
+// holds reports whether a data element can carry a value that stands in the file.
+func (d *profileData) holds(at string, de int, value string) error {
+	f, ok := d.Fields[de]
+	if value == "" || !ok {
+		return nil
+	}
+	check, known := charsets[f.Type]
+	if !known || f.Length < 1 { // said where the field is read
+		return nil
+	}
+	if !check(value) || len(value) > f.Length || (f.Prefix == "" && len(value) != f.Length) {
+		return fmt.Errorf("%s: %q does not fit DE %d (type %s, length %d)", at, value, de, f.Type, f.Length)
+	}
+	return nil
+}
+
+// answerMTI reports whether this can be the MTI of an answer.
+func answerMTI(m MTI, version string) bool {
+	_, err := ParseMTI(string(m))
+	return err == nil && string(m[0]) == version && m[2]%2 == 1
+}
+
 func (d *profileData) validateCodes() error {
+	says := map[string]bool{}
+	for _, c := range d.Codes {
+		says[string(c.Request)], says[string(c.Reversal)] = true, true
+	}
+	if !says[string(Approve)] || !says[string(Confirm)] {
+		return errors.New("codes: at least one must approve, and one must confirm a reversal")
+	}
 	for code, c := range d.Codes {
 		if code == "" || !c.Request.valid() || !c.Reversal.valid() {
 			return fmt.Errorf("codes.%s: request is one of approve, partial, decline, doubt; reversal is one of confirm, not-found, retry, sign-on, refuse", code)

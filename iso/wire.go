@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/moov-io/iso8583/encoding"
 	"github.com/moov-io/iso8583/prefix"
@@ -31,6 +32,7 @@ var (
 )
 
 func same(n int) int          { return n }
+func doubled(n int) int       { return 2 * n }
 func halved(n int) int        { return (n + 1) / 2 }
 func characters(s string) int { return len(s) }
 func pairs(s string) int      { return len(s) / 2 }
@@ -38,7 +40,7 @@ func pairs(s string) int      { return len(s) / 2 }
 // wireTexts are the encodings that a profile may name.
 var wireTexts = map[string]wireText{
 	"ascii":      {same, characters, ascii, asciiText},
-	"ebcdic":     {same, characters, coded(encoding.EBCDIC1047), decoded(encoding.EBCDIC1047)},
+	"ebcdic":     {same, utf8.RuneCountInString, coded(encoding.EBCDIC1047), decoded(encoding.EBCDIC1047)},
 	"gbk":        {same, gbkBytes, gbk, gbkText},
 	"bcd":        {halved, characters, nibbles(false, '0'), nibbleText(false, '0', "0123456789")},
 	"bcd-left":   {halved, characters, nibbles(true, '0'), nibbleText(true, '0', "0123456789")},
@@ -46,8 +48,8 @@ var wireTexts = map[string]wireText{
 	"track":      {halved, characters, nibbles(true, '0'), nibbleText(true, '0', hexDigits)},
 	"track-f":    {halved, characters, nibbles(true, 'F'), nibbleText(true, 'F', hexDigits)},
 	"binary":     {same, pairs, nibbles(true, '0'), func(b []byte, n int) (string, error) { return nibbleText(true, '0', hexDigits)(b, 2*n) }},
-	"hex":        {same, characters, ascii, asciiText},
-	"ebcdic-hex": {same, characters, coded(encoding.EBCDIC1047), decoded(encoding.EBCDIC1047)},
+	"hex":        {doubled, pairs, ascii, asciiText},
+	"ebcdic-hex": {doubled, pairs, coded(encoding.EBCDIC1047), decoded(encoding.EBCDIC1047)},
 	"sign-bcd":   {func(n int) int { return 1 + halved(n-1) }, characters, signBCD, signBCDText},
 }
 
@@ -104,7 +106,7 @@ func gbkBytes(s string) int {
 }
 
 func gbk(s string) ([]byte, error) {
-	if isASCII(s) {
+	if isASCII(s) || !utf8.ValidString(s) { // bytes that could not be read go as they came
 		return []byte(s), nil
 	}
 	b, err := simplifiedchinese.GBK.NewEncoder().Bytes([]byte(s))
@@ -114,16 +116,19 @@ func gbk(s string) ([]byte, error) {
 	return b, nil
 }
 
-// gbkText accepts only what gbk would have written.
+// gbkText reads what gbk would have written. Other bytes (a text that was cut
+// inside a character) stay as they are, when they could not be taken for text.
 func gbkText(b []byte, _ int) (string, error) {
 	text, err := simplifiedchinese.GBK.NewDecoder().Bytes(b)
-	if err != nil {
+	if err == nil {
+		if again, err := gbk(string(text)); err == nil && string(again) == string(b) {
+			return string(text), nil
+		}
+	}
+	if utf8.Valid(b) {
 		return "", errCharacter
 	}
-	if again, err := gbk(string(text)); err != nil || string(again) != string(b) {
-		return "", errCharacter
-	}
-	return string(text), nil
+	return string(b), nil
 }
 
 // nibbles writes two digits a byte. An odd count has the filler at its end when
@@ -207,7 +212,7 @@ func signBCDText(b []byte, units int) (string, error) {
 var charsets = map[string]func(string) bool{
 	"n":   digits,
 	"an":  func(s string) bool { return all(s, func(c byte) bool { return alpha(c) || digit(c) || c == ' ' }) },
-	"ans": printable,
+	"ans": func(s string) bool { return isASCII(s) && printable(s) },
 	"z":   func(s string) bool { return all(s, func(c byte) bool { return nibble(c) < 16 }) },
 	"b": func(s string) bool {
 		return len(s)%2 == 0 && all(s, func(c byte) bool { return digit(c) || (c >= 'A' && c <= 'F') })
@@ -234,7 +239,7 @@ func printable(s string) bool {
 		return all(s, func(c byte) bool { return c >= 0x20 && c < 0x7f })
 	}
 	for _, r := range s {
-		if !unicode.IsPrint(r) || r == unicode.ReplacementChar {
+		if !unicode.IsGraphic(r) || r == unicode.ReplacementChar {
 			return false
 		}
 	}
@@ -248,6 +253,7 @@ type wireField struct {
 	prefix prefix.Prefixer // nil for a fixed length
 	rest   bool            // it takes what is left of the message
 	units  int             // most units, or with a fixed length all of them
+	free   bool            // text in which a host may put what is no character
 }
 
 // compileFields makes the table from the profile.
@@ -279,16 +285,25 @@ func (p *Profile) compileFields() error {
 		if f.Length < 1 || f.Length > 999 {
 			return fmt.Errorf("%s.length: must be 1 to 999", at)
 		}
-		if name == "hex" || name == "ebcdic-hex" {
-			w.units = 2 * f.Length // a length counts characters
+		if f.Counts == "characters" {
+			if name != "hex" && name != "ebcdic-hex" {
+				return fmt.Errorf("%s.counts: is for opaque bytes that go as hex", at)
+			}
+			w.units, w.text.units, w.text.bytes = 2*f.Length, characters, same
+		} else if f.Counts != "" {
+			return fmt.Errorf("%s.counts: %q is not known; characters, or none for bytes", at, f.Counts)
 		}
 		if most := map[string]int{"LL": 99, "LLL": 999}[f.Prefix]; w.prefix != nil && w.units > most {
 			return fmt.Errorf("%s.length: %d units do not fit a length of %d digits", at, w.units, len(f.Prefix))
 		}
 		total := 0
-		for _, part := range f.Parts {
+		for i, part := range f.Parts {
+			if part.Length < 1 || part.Length > f.Length {
+				return fmt.Errorf("%s.parts.%d.length: must be 1 to %d", at, i, f.Length)
+			}
 			total += part.Length
 		}
+		w.free = f.Type == "ans" && slices.Contains(freeText, de)
 		if total > f.Length {
 			return fmt.Errorf("%s.parts: are longer than the field", at)
 		}
@@ -296,6 +311,14 @@ func (p *Profile) compileFields() error {
 	}
 	return nil
 }
+
+// freeText are the data elements in which hosts put texts for people, separators
+// and tables: an answer is not refused because of a character there that cannot be
+// read. What cannot be read stays as the bytes that came.
+var freeText = []int{43, 44, 46, 47, 48, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63, 72, 112, 113, 114, 115, 116, 117, 118, 119, 120, 121, 122, 123, 124, 125, 126, 127}
+
+// fits reports whether a value has only what its type allows.
+func (w *wireField) fits(value string) bool { return w.free || charsets[w.Type](value) }
 
 // padded reports whether a value is filled up with spaces on the right: fixed
 // text is, numbers are not.
@@ -305,7 +328,7 @@ func (w *wireField) padded() bool {
 
 // check holds a value against the row.
 func (w *wireField) check(de int, value string, kind error) error {
-	if !charsets[w.Type](value) {
+	if !w.fits(value) {
 		return &FieldError{Kind: kind, Field: de, Why: "has a character that type " + w.Type + " does not allow"}
 	}
 	n := w.text.units(value)
@@ -320,7 +343,7 @@ func (w *wireField) check(de int, value string, kind error) error {
 
 func (w *wireField) unit() string {
 	switch {
-	case w.Type == "b" && w.units == w.Length:
+	case w.Type == "b" && w.Counts == "":
 		return "bytes"
 	case w.Type == "n":
 		return "digits"
@@ -356,7 +379,7 @@ func (w *wireField) read(de int, src []byte) (value string, took int, err error)
 	}
 	n := w.units
 	if w.rest {
-		for n = min(n, len(src)); n > 0 && w.text.bytes(n) > len(src); n-- {
+		for n = min(n, 2*len(src)); n > 0 && w.text.bytes(n) > len(src); n-- { // two digits a byte at most
 		}
 	}
 	if w.prefix != nil {
@@ -376,7 +399,7 @@ func (w *wireField) read(de int, src []byte) (value string, took int, err error)
 	if err != nil {
 		return fail(err.Error())
 	}
-	if !charsets[w.Type](value) {
+	if !w.fits(value) {
 		return fail("has a character that type " + w.Type + " does not allow")
 	}
 	return value, took + size, nil

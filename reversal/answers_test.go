@@ -27,7 +27,6 @@ var foreign = map[string]answer{
 	"lower amount":             says("00", with(4, "000000001249")),
 	"partial of more":          says("10", with(4, "000000001251")),
 	"wrong currency":           says("00", with(49, "978")),
-	"wrong time":               says("00", with(7, "1231235959")),
 	"answer of an advice":      says("00", withMTI("0430")),
 	"answer of an inquiry":     says("00", withMTI("0110")),
 	"answer of a management":   says("00", withMTI("0810")),

@@ -108,6 +108,7 @@ type Reply struct {
 	Code     iso.Code
 	AmountOK bool // the amount of a partial approval is known
 	Approved bool // of a reversal: the host approved the original before
+	Renewed  bool // of a reversal: a new sign-on since the last answer of this kind did not cure it
 }
 
 // Outcome is what a request's reply means.
@@ -168,12 +169,12 @@ const (
 
 // Judge says what the reply to a reversal means. Only the host's own word
 // confirms: an answer that matches and whose code the profile lists as final
-// (L5). An answer that says nothing (no code, unreadable) is counted as a
-// refusal, so that a host which can only answer so does not hold up the lane for
+// (L5). An answer that says nothing (no code, unreadable, or once more "sign on"
+// after a sign-on) is counted as a refusal, so that a host which can only answer so does not hold up the lane for
 // ever.
 func Judge(r Reply, sinceSent time.Duration, t iso.Timers) Verdict {
 	switch {
-	case r.Heard == Garbled, r.Heard == Replied && !r.HasCode:
+	case r.Heard == Garbled, r.Heard == Replied && !r.HasCode, r.Heard == Unproven && r.Renewed:
 		return Refused
 	case r.Heard != Replied:
 		return NotYet
@@ -189,7 +190,12 @@ func Judge(r Reply, sinceSent time.Duration, t iso.Timers) Verdict {
 			return Refused
 		}
 		return Confirmed
-	case iso.Retry, iso.Renew: // after a new sign-on it is asked again, with a fresh MAC
+	case iso.Renew: // after a new sign-on it is asked again, with a fresh MAC
+		if r.Renewed {
+			return Refused
+		}
+		return NotYet
+	case iso.Retry:
 		return NotYet
 	}
 	return Refused

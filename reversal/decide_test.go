@@ -150,9 +150,9 @@ func everyReply(visit func(Reply)) {
 		for _, hasCode := range []bool{false, true} {
 			for _, amountOK := range []bool{false, true} {
 				for _, request := range []iso.RequestClass{iso.Approve, iso.Partial, iso.Decline, iso.Doubt, "", "APPROVE"} {
-					for _, reversal := range []iso.ReversalClass{iso.Confirm, iso.NotFound, iso.Retry, iso.Refuse, "", "CONFIRM"} {
-						for _, approved := range []bool{false, true} {
-							visit(Reply{heard, hasCode, iso.Code{Code: "00", Name: "approved", Request: request, Reversal: reversal}, amountOK, approved})
+					for _, reversal := range []iso.ReversalClass{iso.Confirm, iso.NotFound, iso.Retry, iso.Renew, iso.Refuse, "", "CONFIRM"} {
+						for bits := range 4 {
+							visit(Reply{heard, hasCode, iso.Code{Code: "00", Name: "approved", Request: request, Reversal: reversal}, amountOK, bits&1 != 0, bits&2 != 0})
 						}
 					}
 				}
@@ -162,7 +162,7 @@ func everyReply(visit func(Reply)) {
 }
 
 func TestJudgeRequestEverything(t *testing.T) {
-	causes := map[Heard]iso.Cause{Lost: iso.LineLost, Silent: iso.NoAnswer, Dropped: iso.Cancelled, Garbled: iso.Undecodable, Replied: iso.UnknownCode}
+	causes := map[Heard]iso.Cause{Lost: iso.LineLost, Silent: iso.NoAnswer, Dropped: iso.Cancelled, Garbled: iso.Undecodable, Unproven: iso.WrongMAC, Replied: iso.UnknownCode}
 	everyReply(func(r Reply) {
 		outcome, cause := JudgeRequest(r)
 		spoken := r.Heard == Replied && r.HasCode
@@ -202,14 +202,14 @@ func TestJudgeEverything(t *testing.T) {
 			spoken := r.Heard == Replied && r.HasCode
 			want := NotYet
 			switch {
-			case r.Heard == Garbled, r.Heard == Replied && !r.HasCode:
+			case r.Heard == Garbled, r.Heard == Replied && !r.HasCode, r.Heard == Unproven && r.Renewed:
 				want = Refused
 			case r.Heard != Replied:
 			case r.Code.Reversal == iso.Confirm, r.Code.Reversal == iso.NotFound && !early && !r.Approved:
 				want = Confirmed
 			case r.Code.Reversal == iso.NotFound && early:
 				want = TooEarly // L10
-			case r.Code.Reversal != iso.Retry:
+			case r.Code.Reversal != iso.Retry && (r.Code.Reversal != iso.Renew || r.Renewed):
 				want = Refused
 			}
 			got := Judge(r, since, tm)

@@ -22,6 +22,9 @@ type Options struct {
 	// Authenticator makes and checks MACs; a profile with a MAC needs one. When it
 	// is a KeyLoader too, SignOn gives it the keys that the host sends.
 	Authenticator iso.Authenticator
+	// Authenticators, where it is given, is asked for the one of each lane instead:
+	// in a device with several terminals each has keys of its own.
+	Authenticators func(journal.Lane) iso.Authenticator
 	// Observe is called for every event, in order, one at a time; it must not
 	// call the engine and should return soon.
 	Observe func(Event)
@@ -33,7 +36,7 @@ type Engine struct {
 	profile   *iso.Profile
 	exchanger Exchanger
 	timers    iso.Timers
-	auth      iso.Authenticator
+	auth      func(journal.Lane) iso.Authenticator
 	observe   func(Event)
 	observing sync.Mutex
 
@@ -45,6 +48,8 @@ type Engine struct {
 	mu   sync.Mutex // guards what follows
 	live map[journal.ID]provisional
 	seen map[journal.ID]*trail
+	// signOns counts the sign-ons of each lane that succeeded.
+	signOns map[journal.Lane]int
 	// damage is the error of the entries that cannot be read.
 	damage error
 }
@@ -64,6 +69,10 @@ type trail struct {
 	lastTry  time.Time
 	spread   float64 // drawn at the last try
 	notFound bool
+	// keyless: the last try failed for want of a key that the host accepts, at the
+	// sign-on counted by signOn.
+	keyless bool
+	signOn  int
 }
 
 // New makes an engine. It neither reads the journal nor sends anything.
@@ -78,12 +87,16 @@ func New(o Options) (*Engine, error) {
 	if err := t.Validate(); err != nil {
 		return nil, fmt.Errorf("engine: timers.%w", err)
 	}
-	if o.Profile.HasMAC() && o.Authenticator == nil {
+	auth := o.Authenticators
+	if auth == nil {
+		auth = func(journal.Lane) iso.Authenticator { return o.Authenticator }
+	}
+	if o.Profile.HasMAC() && o.Authenticator == nil && o.Authenticators == nil {
 		return nil, fmt.Errorf("engine: profile %s has a MAC; an authenticator must be given", o.Profile.Name())
 	}
 	return &Engine{
-		journal: o.Journal, profile: o.Profile, exchanger: o.Exchanger, timers: t, auth: o.Authenticator, observe: o.Observe,
-		wake: make(chan struct{}, 1), live: map[journal.ID]provisional{}, seen: map[journal.ID]*trail{},
+		journal: o.Journal, profile: o.Profile, exchanger: o.Exchanger, timers: t, auth: auth, observe: o.Observe,
+		wake: make(chan struct{}, 1), live: map[journal.ID]provisional{}, seen: map[journal.ID]*trail{}, signOns: map[journal.Lane]int{},
 	}, nil
 }
 
@@ -121,6 +134,9 @@ func (e *Engine) Send(ctx context.Context, r iso.Request) (*Sale, error) {
 	}
 	tx, err := e.record(ctx, lane, r)
 	if err != nil {
+		if errors.Is(err, iso.ErrNoKey) {
+			e.emit(Event{Kind: EventSignOn, Lane: lane, Note: err.Error()})
+		}
 		// L1: what cannot be recorded is not sent.
 		return nil, fmt.Errorf("%w, because it could not be recorded: %w", ErrNotSent, err)
 	}
@@ -177,7 +193,7 @@ func (e *Engine) record(ctx context.Context, lane journal.Lane, r iso.Request) (
 	if tx.message, err = e.profile.Build(r); err != nil {
 		return tx, err
 	}
-	if tx.packed, err = e.profile.Seal(ctx, tx.message, e.auth); err != nil {
+	if tx.packed, err = e.profile.Seal(ctx, tx.message, e.auth(lane)); err != nil {
 		return tx, err
 	}
 	var own uint32 // of the reversal
@@ -194,12 +210,25 @@ func (e *Engine) record(ctx context.Context, lane journal.Lane, r iso.Request) (
 	if err != nil {
 		return tx, err
 	}
+	if err := e.reversalPossible(image, own); err != nil {
+		return tx, fmt.Errorf("it could not be reversed: %w", err)
+	}
 	tx.id, err = e.journal.Begin(journal.Draft{
 		Lane: lane, STAN: tx.stan, Type: string(r.Type), MTI: string(tx.message.MTI()),
 		Amount: journal.Money{Minor: int64(r.Amount), Currency: r.Currency.Alpha, Exponent: r.Currency.Exponent},
 		Last4:  r.Last4(), Image: kept, ReversalSTAN: own,
 	})
 	return tx, err
+}
+
+// reversalPossible builds the reversal that a doubt would need: a request whose
+// reversal the profile cannot express is never sent (L8).
+func (e *Engine) reversalPossible(image iso.Image, own uint32) error {
+	m, err := e.profile.BuildReversal(image, iso.Reversal{Attempt: 1, Cause: iso.NoAnswer, STAN: iso.STAN(own)})
+	if err == nil {
+		_, err = e.profile.Pack(m)
+	}
+	return err
 }
 
 // conclude acts on what the reply means. Declined and not sent are durable
@@ -298,7 +327,7 @@ const exchangeGrace = 30 * time.Second
 
 // exchange sends one message and says how it ended. late is asked about every
 // message that does not match.
-func (e *Engine) exchange(ctx context.Context, lane journal.Lane, request *iso.Message, packed []byte, late func(*iso.Message) bool) (Reply, journal.Answer, error) {
+func (e *Engine) exchange(ctx context.Context, lane journal.Lane, request *iso.Message, packed []byte, late func(*iso.Message, []byte) bool) (Reply, journal.Answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.timers.AnswerWithin+exchangeGrace)
 	defer cancel()
 	var reply Reply
@@ -312,13 +341,13 @@ func (e *Engine) exchange(ctx context.Context, lane journal.Lane, request *iso.M
 			return false
 		}
 		if err := e.profile.Match(request, m); err != nil { // L5
-			if late == nil || !late(m) {
+			if late == nil || !late(m, raw) {
 				e.emit(Event{Kind: EventStray, Lane: lane, Note: err.Error()})
 			}
 			return false
 		}
 		reply, answer = e.read(request, m)
-		if why := e.profile.Verify(ctx, m, raw, e.auth); why != nil { // L5
+		if why := e.profile.Verify(ctx, m, raw, e.auth(lane)); why != nil { // L5
 			reply.Heard, unproven = Unproven, why
 		}
 		return true
@@ -328,7 +357,9 @@ func (e *Engine) exchange(ctx context.Context, lane journal.Lane, request *iso.M
 	}
 	switch {
 	case err == nil && unproven != nil:
-		return reply, journal.Answer{}, unproven // what it says is not the host's word
+		// Its code is kept as evidence that the host may have booked; nothing else of
+		// it is the host's word.
+		return reply, journal.Answer{Code: answer.Code}, unproven
 	case err == nil:
 		return reply, answer, nil
 	case errors.Is(err, ErrNotSent):

@@ -168,17 +168,15 @@ func (e *Engine) reverse(ctx context.Context, entry journal.Entry) error {
 		return err // not this entry's fault
 	}
 	var message *iso.Message
-	var packed []byte
 	if err == nil {
-		message, packed, err = e.build(ctx, img, entry)
-	}
-	if errors.Is(err, iso.ErrNoKey) { // nothing can leave before a sign-on, and nothing is counted
-		e.follow(entry.ID, func(t *trail) { t.tries, t.lastTry = max(t.tries, e.timers.Burst)+1, time.Now() })
-		e.emit(Event{Kind: EventSignOn, ID: entry.ID, Lane: entry.Lane, Note: err.Error()})
-		return nil
+		message, err = e.build(img, entry)
 	}
 	if err != nil {
 		return e.park(entry, "the reversal cannot be built from the record")
+	}
+	packed, err := e.profile.Seal(ctx, message, e.auth(entry.Lane)) // with the key of this moment (L6)
+	if err != nil {
+		return e.unsealed(ctx, entry, err)
 	}
 	n, err := e.journal.Attempt(entry.ID) // L6: counted, durable, then sent
 	if err != nil {
@@ -187,7 +185,7 @@ func (e *Engine) reverse(ctx context.Context, entry journal.Entry) error {
 	e.follow(entry.ID, func(t *trail) { t.tries++ })
 	e.emit(Event{Kind: EventAttempt, ID: entry.ID, Lane: entry.Lane, STAN: entry.STAN, Attempt: n, Cause: iso.Cause(entry.Cause)})
 	left := time.Now() // the host may have looked for the original right then (L10)
-	reply, _, why := e.exchange(ctx, entry.Lane, message, packed, func(m *iso.Message) bool { return e.late(entry, img, m) })
+	reply, _, why := e.exchange(ctx, entry.Lane, message, packed, func(m *iso.Message, raw []byte) bool { return e.late(ctx, entry, img, m, raw) })
 	return e.settleReply(entry, n, left, reply, why)
 }
 
@@ -199,17 +197,35 @@ func (e *Engine) image(id journal.ID) (iso.Image, error) {
 	return iso.ParseImage(kept)
 }
 
-// build makes the reversal, with a MAC under the key of this moment (L6).
-func (e *Engine) build(ctx context.Context, img iso.Image, entry journal.Entry) (*iso.Message, []byte, error) {
+// unsealed waits when no MAC could be made: there is no key, or the PIN pad does
+// not answer. Nothing can leave, nothing is counted, and it is not the entry's
+// fault: it is never parked for it.
+func (e *Engine) unsealed(ctx context.Context, entry journal.Entry, why error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	e.follow(entry.ID, func(t *trail) {
+		t.tries, t.lastTry, t.spread = max(t.tries, e.timers.Burst)+1, time.Now(), rand.Float64()
+		t.keyless, t.signOn, t.notFound = true, e.signOns[entry.Lane], false // "not found" is asked again, but not without a pause
+	})
+	kind := EventNotYet
+	if errors.Is(why, iso.ErrNoKey) {
+		kind = EventSignOn
+	}
+	e.emit(Event{Kind: kind, ID: entry.ID, Lane: entry.Lane, STAN: entry.STAN, Note: why.Error()})
+	return nil
+}
+
+// build makes the reversal, all but its MAC.
+func (e *Engine) build(img iso.Image, entry journal.Entry) (*iso.Message, error) {
 	message, err := e.profile.BuildReversal(img, iso.Reversal{
 		Attempt: entry.Attempts + 1, Cause: iso.Cause(entry.Cause), STAN: iso.STAN(entry.ReversalSTAN),
 		AuthCode: entry.AuthCode, Approved: iso.Amount(entry.ApprovedMinor),
 	})
-	if err != nil {
-		return nil, nil, err
+	if err == nil {
+		_, err = e.profile.Pack(message)
 	}
-	packed, err := e.profile.Seal(ctx, message, e.auth)
-	return message, packed, err
+	return message, err
 }
 
 // settleReply records what the host said of a reversal.
@@ -221,6 +237,9 @@ func (e *Engine) settleReply(entry journal.Entry, n int, left time.Time, reply R
 	reply.Approved = e.approvedOnce(entry)
 	var verdict Verdict
 	e.follow(entry.ID, func(t *trail) {
+		renew := reply.Heard == Unproven || (reply.Heard == Replied && reply.Code.Reversal == iso.Renew)
+		reply.Renewed = renew && t.keyless && t.signOn < e.signOns[entry.Lane]
+		t.keyless, t.signOn = renew, e.signOns[entry.Lane]
 		verdict = Judge(reply, left.Sub(t.sent), e.timers)
 		t.lastTry, t.spread, t.notFound = time.Now(), rand.Float64(), verdict == TooEarly
 	})
@@ -272,8 +291,8 @@ func (e *Engine) park(entry journal.Entry, why string) error {
 
 // late keeps an answer to the original that came during its reversal. Whatever
 // it says, it changes nothing: the reversal goes on (L7).
-func (e *Engine) late(entry journal.Entry, img iso.Image, m *iso.Message) bool {
-	if e.profile.Match(img.Request(), m) != nil {
+func (e *Engine) late(ctx context.Context, entry journal.Entry, img iso.Image, m *iso.Message, raw []byte) bool {
+	if e.profile.Match(img.Request(), m) != nil || e.profile.Verify(ctx, m, raw, e.auth(entry.Lane)) != nil {
 		return false
 	}
 	_, answer := e.read(img.Request(), m)

@@ -35,7 +35,7 @@ type Sale struct {
 func newSale(e *Engine, tx recorded, r iso.Request, code iso.Code, a journal.Answer) *Sale {
 	s := &Sale{
 		ID: tx.id, Lane: tx.lane, STAN: tx.stan, Code: code, AuthCode: a.AuthCode, RRN: a.RRN,
-		Amount: r.Amount, Currency: r.Currency, Last4: r.PAN.Last4(), engine: e, answer: a,
+		Amount: r.Amount, Currency: r.Currency, Last4: r.Last4(), engine: e, answer: a,
 	}
 	if a.ApprovedMinor > 0 {
 		s.Amount, s.Partial = iso.Amount(a.ApprovedMinor), true

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"uncharge/iso"
+	"uncharge/journal"
 )
 
 // KeyLoader takes the keys that a host sends in the answer to a sign-on (DE 62).
@@ -26,7 +27,7 @@ type SignedOn struct {
 // SignOn asks the host for working keys and gives them to the Authenticator. It
 // goes without what is owed being settled first: it is the cure for wrong keys
 // (PROTOCOL D.3). It is no transaction and leaves no entry. Afterwards Run tries
-// at once what is owed, with the new key.
+// at once what waited for a key, with the new one.
 //
 // r.Type is set to iso.SignOn. Errors wrap ErrSignOn, or ErrNotSent too when no
 // byte left; the old keys then stay.
@@ -53,10 +54,12 @@ func (e *Engine) SignOn(ctx context.Context, r iso.Request) (SignedOn, error) {
 	if err != nil {
 		return fail(fmt.Errorf("%w: %w", ErrNotSent, err))
 	}
-	packed, err := e.profile.Seal(ctx, message, e.auth)
+	packed, err := e.profile.Seal(ctx, message, e.auth(lane))
 	if err != nil {
 		return fail(fmt.Errorf("%w: %w", ErrNotSent, err))
 	}
+	ctx, stop := context.WithTimeout(ctx, e.timers.AnswerWithin+exchangeGrace)
+	defer stop()
 	var answer *iso.Message
 	err = e.exchanger.Exchange(ctx, lane, packed, func(raw []byte) bool {
 		m, err := e.profile.Unpack(raw)
@@ -65,25 +68,42 @@ func (e *Engine) SignOn(ctx context.Context, r iso.Request) (SignedOn, error) {
 		}
 		return answer != nil
 	})
+	if err == nil && answer == nil {
+		err = errors.New("the line says that it has an answer, and has none")
+	}
 	if err != nil {
 		return fail(err)
 	}
-	on, err := e.signedOn(answer)
+	on, err := e.signedOn(lane, answer)
 	if err != nil {
 		return fail(err)
 	}
 	e.emit(Event{Kind: EventSignedOn, Lane: lane, STAN: stan})
-	e.Wake()
+	e.renewed(lane)
 	return on, nil
 }
 
+// renewed lets what waited for a key be tried at once; what fails for another
+// reason keeps its back-off.
+func (e *Engine) renewed(lane journal.Lane) {
+	e.mu.Lock()
+	e.signOns[lane]++
+	for _, t := range e.seen {
+		if t.keyless && t.signOn < e.signOns[lane] {
+			t.tries = 0
+		}
+	}
+	e.mu.Unlock()
+	e.nudge()
+}
+
 // signedOn reads the answer and loads the keys.
-func (e *Engine) signedOn(answer *iso.Message) (SignedOn, error) {
+func (e *Engine) signedOn(lane journal.Lane, answer *iso.Message) (SignedOn, error) {
 	code := e.profile.Code(answer.Text(39))
 	if !e.profile.Accepts(code) {
 		return SignedOn{}, fmt.Errorf("the host answered %s, %s", code.Code, code.Name)
 	}
-	if loader, ok := e.auth.(KeyLoader); ok && e.profile.HasMAC() {
+	if loader, ok := e.auth(lane).(KeyLoader); ok && e.profile.HasMAC() {
 		keys, there := answer.Field(62)
 		if !there {
 			return SignedOn{}, errors.New("the host sent no keys (DE 62)")

@@ -184,7 +184,7 @@ func (h *Host) decideNetwork(e Event, m *iso.Message, s service) verdict {
 		e.Detail = "sign-on"
 		if h.profile.HasMAC() {
 			size := 16
-			if h.profile.Batch(m) != "" && field(m, 60)[8:11] == "001" {
+			if data := field(m, 60); h.profile.Batch(m) != "" && len(data) >= 11 && data[8:11] == "001" {
 				size = 8
 			}
 			keys, err := h.keys.renew(e.Terminal, size)

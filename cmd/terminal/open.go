@@ -115,11 +115,11 @@ func (f *flags) open(stderr io.Writer) (*device, error) {
 	log := zerolog.New(stderr).Level(level).With().Timestamp().Logger()
 	d.engine, err = reversal.New(reversal.Options{
 		Journal: d.journal, Profile: d.profile, Exchanger: haltingExchanger{link, d.profile, d.halt},
-		Timers: &timers, Authenticator: d.signing.authenticator(),
+		Timers: &timers, Authenticators: d.signing.authenticators(),
 		Observe: func(e reversal.Event) {
 			logEvent(log, e)
 			if e.Kind == reversal.EventSignOn {
-				d.signing.ask()
+				d.signing.ask(e.Lane)
 			}
 		},
 	})
@@ -157,7 +157,7 @@ func (f *flags) link(d *device, t iso.Timers) (*reversal.Link, error) {
 		Address: f.host, Profile: d.profile, AnswerWithin: t.AnswerWithin, Dial: haltingDialer{d.profile, d.halt}.dial,
 		HostAsks: func(request string) {
 			if request == "sign-on" {
-				d.signing.ask()
+				d.signing.ask(laneOf(f.acceptor()))
 			}
 		},
 	}

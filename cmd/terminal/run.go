@@ -48,8 +48,8 @@ func serve(ctx context.Context, f *flags, untilQuiet bool, within time.Duration,
 		return damage
 	}
 	_, _ = fmt.Fprintf(stdout, "%d to reverse\n", len(open))
-	if err := d.signOn(ctx, f.acceptor(), stdout); err != nil {
-		d.signing.ask() // the reversals wait for it, and go on trying
+	if len(open) > 0 || !untilQuiet {
+		_ = d.signOn(ctx, f.acceptor(), stdout) // the reversals wait for it, and it is tried again
 	}
 	if !untilQuiet {
 		tellParked(stdout, parked)

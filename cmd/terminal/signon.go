@@ -11,23 +11,28 @@ import (
 	"time"
 
 	"uncharge/iso"
+	"uncharge/journal"
 	"uncharge/reversal"
 )
 
-// signing keeps the terminal signed on to a host that wants MACs. The keys live
-// in memory only: every start signs on anew.
+// signing keeps the terminals of a device signed on to a host that wants MACs,
+// each with keys of its own. The keys live in memory only: every start signs on
+// anew.
 type signing struct {
-	keys  *iso.SoftKeys
-	again chan struct{} // a new sign-on is wanted
-	ended context.CancelFunc
-	done  sync.WaitGroup
+	master iso.Secret
+	again  chan journal.Lane // lanes that want a new sign-on
+	ended  context.CancelFunc
+	done   sync.WaitGroup
 
 	mu    sync.Mutex
+	keys  map[journal.Lane]*iso.SoftKeys
 	batch string // as the host said it last
 }
 
-// signOnPause is the least time between two sign-ons that the host asks for.
-const signOnPause = 2 * time.Second
+const (
+	signOnPause = 2 * time.Second // the least time between two sign-ons that the host asks for
+	signOnsMax  = 64              // lanes that may wait for one; the others ask again
+)
 
 // newSigning reads the master key where the profile has a MAC.
 func (f *flags) newSigning(p *iso.Profile) (*signing, error) {
@@ -41,11 +46,29 @@ func (f *flags) newSigning(p *iso.Profile) (*signing, error) {
 	if err != nil {
 		return nil, usage(fmt.Errorf("--master-key: %w", err))
 	}
-	keys, err := iso.NewSoftKeys(iso.NewSecret(text))
-	if err != nil {
+	master := iso.NewSecret(text)
+	if _, err := iso.NewSoftKeys(master); err != nil {
 		return nil, usage(fmt.Errorf("--master-key: %w", err))
 	}
-	return &signing{keys: keys, again: make(chan struct{}, 1)}, nil
+	return &signing{master: master, again: make(chan journal.Lane, signOnsMax), keys: map[journal.Lane]*iso.SoftKeys{}}, nil
+}
+
+// of returns the keys of a lane, without a MAC key before its first sign-on.
+func (s *signing) of(lane journal.Lane) iso.Authenticator {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.keys[lane] == nil {
+		s.keys[lane], _ = iso.NewSoftKeys(s.master) // the master key was tried at the start
+	}
+	return s.keys[lane]
+}
+
+// authenticators is nil where the profile has no MAC.
+func (s *signing) authenticators() func(journal.Lane) iso.Authenticator {
+	if s == nil {
+		return nil
+	}
+	return s.of
 }
 
 // readSecretFile reads a small text file that nobody else may read.
@@ -64,21 +87,14 @@ func readSecretFile(path string) (string, error) {
 	return strings.TrimSpace(string(text)), err
 }
 
-func (s *signing) authenticator() iso.Authenticator {
-	if s == nil {
-		return nil
-	}
-	return s.keys
-}
-
-// ask wants a new sign-on; it never waits.
-func (s *signing) ask() {
+// ask wants a new sign-on of a lane; it never waits.
+func (s *signing) ask(lane journal.Lane) {
 	if s == nil {
 		return
 	}
 	select {
-	case s.again <- struct{}{}:
-	default: // one is wanted already
+	case s.again <- lane:
+	default: // enough are waiting; the engine asks again
 	}
 }
 
@@ -89,8 +105,8 @@ func (s *signing) stop() {
 	}
 }
 
-// signOn signs the terminal on, where the profile has a MAC, and keeps it so:
-// when the host asks for it again, or a MAC does not fit, it is done again.
+// signOn signs the terminal on, where the profile has a MAC, and keeps it and the
+// other lanes of the journal so: when the engine or the host asks for it.
 func (d *device) signOn(ctx context.Context, a iso.Acceptor, stdout io.Writer) error {
 	if d.signing == nil {
 		return nil
@@ -102,24 +118,44 @@ func (d *device) signOn(ctx context.Context, a iso.Acceptor, stdout io.Writer) e
 			batch = "  batch " + b
 		}
 		_, _ = fmt.Fprintf(stdout, "SIGNED ON terminal %s%s\n", a.Terminal, batch)
+	} else {
+		d.signing.ask(laneOf(a))
 	}
 	ctx, d.signing.ended = context.WithCancel(context.WithoutCancel(ctx))
-	d.signing.done.Go(func() {
-		for {
+	d.signing.done.Go(func() { d.keepSignedOn(ctx) })
+	return err
+}
+
+// keepSignedOn does one sign-on after another, those that were asked for while one
+// was under way once.
+func (d *device) keepSignedOn(ctx context.Context) {
+	for {
+		wanted := map[journal.Lane]bool{}
+		select {
+		case <-ctx.Done():
+			return
+		case lane := <-d.signing.again:
+			wanted[lane] = true
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(signOnPause):
+		}
+		for more := true; more; {
 			select {
-			case <-ctx.Done():
-				return
-			case <-d.signing.again:
-			}
-			_ = d.signOnce(ctx, a) // told as an event when it succeeds; asked for again when not
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(signOnPause):
+			case lane := <-d.signing.again:
+				wanted[lane] = true
+			default:
+				more = false
 			}
 		}
-	})
-	return err
+		for lane := range wanted {
+			if d.signOnce(ctx, iso.Acceptor{Terminal: lane.Terminal, Merchant: lane.Merchant}) != nil {
+				d.signing.ask(lane)
+			}
+		}
+	}
 }
 
 func (d *device) signOnce(ctx context.Context, a iso.Acceptor) error {
@@ -131,6 +167,10 @@ func (d *device) signOnce(ctx context.Context, a iso.Acceptor) error {
 	defer d.signing.mu.Unlock()
 	d.signing.batch = on.Batch
 	return nil
+}
+
+func laneOf(a iso.Acceptor) journal.Lane {
+	return journal.Lane{Terminal: strings.TrimRight(a.Terminal, " "), Merchant: strings.TrimRight(a.Merchant, " ")}
 }
 
 // currentBatch is the batch of the next sale, "" where there are none.
