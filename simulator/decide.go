@@ -12,7 +12,7 @@ import (
 // ledger every sale has the message type of ISO 8583:1987.
 const (
 	saleMTI  iso.MTI = "0200"
-	purchase         = "00"
+	purchase string  = "00"
 )
 
 // What an answer repeats of its request. Both lists are closed: tracks, PIN
