@@ -21,9 +21,9 @@ func TestHouse(t *testing.T) {
 		{"reversal", []string{"iso", "journal"}, []string{"github.com/rs/zerolog"}},
 		{"simulator", []string{"iso"}, []string{"go.etcd.io/bbolt", "github.com/rs/zerolog"}},
 		{"demo", nil, []string{"github.com/moov-io/iso8583", "go.etcd.io/bbolt"}},
-		{"cmd/journal-dump", []string{"cmd/internal/complaint", "journal"}, []string{"crypto/tls", "github.com/moov-io/iso8583"}},
+		{"cmd/journal-dump", []string{"cmd/internal/complaint", "cmd/internal/usage", "journal"}, []string{"crypto/tls", "github.com/moov-io/iso8583"}},
 		{"cmd/host-simulator", []string{"cmd/internal/complaint", "cmd/internal/profiles", "iso", "simulator"}, []string{"go.etcd.io/bbolt"}},
-		{"cmd/terminal", []string{"cmd/internal/complaint", "cmd/internal/profiles", "iso", "journal", "reversal"}, nil},
+		{"cmd/terminal", []string{"cmd/internal/complaint", "cmd/internal/profiles", "cmd/internal/usage", "iso", "journal", "reversal"}, nil},
 	} {
 		out, err := exec.Command("go", "list", "-deps", "./"+room.name).Output()
 		if err != nil {

@@ -534,17 +534,32 @@ func FuzzOriginal(f *testing.F) {
 	f.Add("042000000711230130150000012345000000543210")
 	f.Add("0200999999000000000000000000000000000000000")
 	f.Add("02000000000000000000000000000000000000000000")
+	f.Add("12000304029501231549521110076401251")
+	f.Add("120003040295012315495200")
+	f.Add("0000010011761123")
+	f.Add("00000100117611230012345678901")
 	f.Add("")
 	f.Fuzz(func(t *testing.T, s string) {
-		o, err := ParseOriginal(s)
-		if err != nil {
-			if !errors.Is(err, ErrInvalid) || o != (Original{}) {
-				t.Fatalf("%v, and a value", err)
+		for name, form := range map[string]struct {
+			parse func(string) (Original, error)
+			write func(Original) string
+			upTo  int // what stands behind it is not part of an Original
+		}{
+			"DE 90": {ParseOriginal, Original.String, 42},
+			"DE 56": {ParseDE56, Original.DE56, 35},
+			"DE 61": {ParseDE61, Original.DE61, 16},
+		} {
+			o, err := form.parse(s)
+			if err != nil {
+				if !errors.Is(err, ErrInvalid) || o != (Original{}) {
+					t.Fatalf("%s: %v, and a value", name, err)
+				}
+				continue
 			}
-			return
-		}
-		if o.String() != s {
-			t.Fatalf("%q comes back as %q", s, o.String())
+			// Leading zeros of an institution are padding, and a date that is not there is zeros.
+			if again := form.write(o); !strings.HasPrefix(again, s[:min(len(s), form.upTo)]) {
+				t.Fatalf("%s: %q comes back as %q", name, s, again)
+			}
 		}
 	})
 }

@@ -71,8 +71,8 @@ func ParseDE56(s string) (Original, error) {
 // ParseDE61 inverts Original.DE61; what follows the date (authorization mode and
 // institution) is left aside.
 func ParseDE61(s string) (Original, error) {
-	if len(s) < 12 || len(s) > 29 || !digits(s) {
-		return Original{}, invalid(61, "must be 12 to 29 digits")
+	if (len(s) < 16 && len(s) != 12) || len(s) > 29 || !digits(s) {
+		return Original{}, invalid(61, "must be 12, or 16 to 29 digits")
 	}
 	stan, err := ParseSTAN(s[6:12])
 	if err != nil {

@@ -8,12 +8,12 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"uncharge/cmd/internal/complaint"
+	usage80 "uncharge/cmd/internal/usage"
 	"uncharge/journal"
 )
 
@@ -76,8 +76,7 @@ func newRoot() *cobra.Command {
 	root.PersistentFlags().StringVarP(&f.dir, "journal", "j", "journal", "journal `DIR`")
 	root.PersistentFlags().StringVarP(&f.output, "output", "o", "table", "`FORM` of the output: table or ndjson")
 	root.PersistentFlags().DurationVar(&f.wait, "lock-wait", 2*time.Second, "wait this `TIME` while a terminal has the journal open")
-	// Terminals have 80 columns.
-	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", ".FlagUsagesWrapped 80"))
+	usage80.Fit(root)
 	root.AddCommand(newListCommand(f), newShowCommand(f), newPendingCommand(f))
 	return root
 }

@@ -10,13 +10,13 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"uncharge/cmd/internal/complaint"
 	"uncharge/cmd/internal/profiles"
+	usage80 "uncharge/cmd/internal/usage"
 	"uncharge/iso"
 	"uncharge/journal"
 	"uncharge/reversal"
@@ -96,8 +96,7 @@ func newRoot() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(complaint.Flag(err)) })
 	f.register(root)
-	// Terminals have 80 columns.
-	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", ".FlagUsagesWrapped 80"))
+	usage80.Fit(root)
 	root.AddCommand(newSaleCommand(f), newRunCommand(f), newSoakCommand(f))
 	for _, c := range root.Commands() {
 		c.Args = usageArgs
