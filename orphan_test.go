@@ -70,7 +70,7 @@ func lineGoesDownAfterDialling(t *testing.T) {
 		},
 	})
 	must(err)
-	j, err := journal.Open(journal.Options{Dir: t.TempDir(), DeviceKey: make([]byte, journal.KeyBytes)})
+	j, err := journal.Open(journal.Options{Dir: t.TempDir(), DeviceKey: make([]byte, journal.KeyBytes), FirstSTAN: 1})
 	must(err)
 	defer func() { _ = j.Close() }()
 	engine, err := reversal.New(reversal.Options{Journal: j, Profile: profile, Exchanger: link, Timers: &timers})

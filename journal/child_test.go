@@ -36,7 +36,7 @@ var roles = map[string]func(o Options, seed uint64) error{
 func TestMain(m *testing.M) {
 	if role := os.Getenv(roleVar); role != "" {
 		seed, _ := strconv.ParseUint(os.Getenv(seedVar), 10, 64)
-		err := roles[role](Options{Dir: os.Getenv(dirVar), DeviceKey: deviceKey, LockWait: 20 * time.Second}, seed)
+		err := roles[role](Options{Dir: os.Getenv(dirVar), DeviceKey: deviceKey, FirstSTAN: 1, LockWait: 20 * time.Second}, seed)
 		if err != nil {
 			say("failed %v", err)
 			os.Exit(1)

@@ -13,7 +13,7 @@ func Example() {
 	dir, err := os.MkdirTemp("", "uncharge-example-")
 	check(err)
 	defer func() { _ = os.RemoveAll(dir) }()
-	j, err := journal.Open(journal.Options{Dir: dir, DeviceKey: make([]byte, journal.KeyBytes)}) // a real key comes from the device
+	j, err := journal.Open(journal.Options{Dir: dir, DeviceKey: make([]byte, journal.KeyBytes), FirstSTAN: 1}) // a real key comes from the device
 	check(err)
 	defer func() { _ = j.Close() }()
 

@@ -24,7 +24,7 @@ func refusesBoth(t *testing.T, dir string, want error) {
 	}
 	for range 2 {
 		start := time.Now()
-		j, err := Open(Options{Dir: dir, DeviceKey: deviceKey, LockWait: shortWait})
+		j, err := Open(Options{Dir: dir, DeviceKey: deviceKey, FirstSTAN: 1, LockWait: shortWait})
 		wantErr(t, "Open", err, want)
 		if err == nil {
 			_ = j.Close()
@@ -313,7 +313,7 @@ func TestL13ATruncatedStore(t *testing.T) {
 }
 
 func openTruncated(t *testing.T, dir string, want []string) {
-	j, err := Open(Options{Dir: dir, DeviceKey: deviceKey, LockWait: shortWait})
+	j, err := Open(Options{Dir: dir, DeviceKey: deviceKey, FirstSTAN: 1, LockWait: shortWait})
 	if err == nil {
 		wantAllOrError(t, "Open", j.Entries(Query{}), want)
 		err = j.Close()

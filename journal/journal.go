@@ -19,6 +19,11 @@ type Options struct {
 	DeviceKey Secret           // KeyBytes long; seals what the reversal needs (L11)
 	LockWait  time.Duration    // how long to wait for another process; 0 means LockWaitDefault
 	Now       func() time.Time // wall clock of the records; nil means time.Now
+	// FirstSTAN is where the trace numbers of a lane begin that the journal does not
+	// know yet, 1 to 999999; 0 draws one by chance. A journal that took the place of
+	// a lost one must not give out the same numbers again: some hosts tell a sale by
+	// its trace number and batch alone, and would reverse the wrong one.
+	FirstSTAN uint32
 }
 
 // LockWaitDefault is how long Open and Inspect wait for the lock.
@@ -28,6 +33,7 @@ const LockWaitDefault = 5 * time.Second
 type Journal struct {
 	reader
 	now    func() time.Time
+	first  uint32  // Options.FirstSTAN
 	seal   *sealer // nil without a device key
 	lock   *os.File
 	commit func(*bolt.Tx) error // tests put a failing disk here
@@ -46,6 +52,9 @@ type Journal struct {
 func Open(o Options) (*Journal, error) {
 	if o.Dir == "" {
 		return nil, fmt.Errorf("open journal: %w: no directory was named", ErrInvalid)
+	}
+	if o.FirstSTAN > stanMax {
+		return nil, fmt.Errorf("open journal: %w: the first trace number must be 1 to %d, or 0", ErrInvalid, stanMax)
 	}
 	if o.LockWait <= 0 {
 		o.LockWait = LockWaitDefault
@@ -94,7 +103,7 @@ func openLocked(o Options) (*Journal, error) {
 		return nil, err
 	}
 	j := &Journal{
-		reader: reader{db}, now: o.Now, traces: map[Lane]trace{},
+		reader: reader{db}, now: o.Now, first: o.FirstSTAN, traces: map[Lane]trace{},
 		commit: func(tx *bolt.Tx) error { return tx.Commit() },
 	}
 	var journalID []byte

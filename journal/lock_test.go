@@ -38,7 +38,7 @@ func wantBusy(t *testing.T, what, lock string, holder int, do func() error) {
 
 func openShort(dir string) func() error {
 	return func() error {
-		j, err := Open(Options{Dir: dir, DeviceKey: deviceKey, LockWait: shortWait})
+		j, err := Open(Options{Dir: dir, DeviceKey: deviceKey, FirstSTAN: 1, LockWait: shortWait})
 		if err == nil {
 			_ = j.Close()
 		}

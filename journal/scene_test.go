@@ -60,7 +60,7 @@ func newScene(t testing.TB) *scene {
 func newSceneIn(t teller, dir string) *scene {
 	t.Helper()
 	s := &scene{t: t}
-	s.opts = Options{Dir: dir, DeviceKey: deviceKey, LockWait: 2 * time.Second, Now: s.tick}
+	s.opts = Options{Dir: dir, DeviceKey: deviceKey, FirstSTAN: 1, LockWait: 2 * time.Second, Now: s.tick}
 	s.open()
 	return s
 }

@@ -123,3 +123,31 @@ func TestSTANFollowsBegin(t *testing.T) {
 		t.Errorf("%d %v", n, err)
 	}
 }
+
+// A journal that took the place of a lost one does not begin where that one did:
+// in forty new journals the first trace number is hardly ever the same.
+func TestFirstTraceNumberIsDrawn(t *testing.T) {
+	t.Parallel()
+	seen := map[uint32]int{}
+	for range 40 {
+		j, err := Open(Options{Dir: t.TempDir(), DeviceKey: deviceKey})
+		if err != nil {
+			t.Fatal(err)
+		}
+		stan, err := j.NextSTAN(lane1)
+		if err != nil || stan < 1 || stan > stanMax {
+			t.Errorf("first number %d, %v", stan, err)
+		}
+		if next, err := j.NextSTAN(lane1); err != nil || next != stan%stanMax+1 {
+			t.Errorf("after %d comes %d, %v", stan, next, err)
+		}
+		seen[stan]++
+		_ = j.Close()
+	}
+	if len(seen) < 35 {
+		t.Errorf("40 new journals began with %d numbers", len(seen))
+	}
+	if _, err := Open(Options{Dir: t.TempDir(), FirstSTAN: stanMax + 1}); err == nil {
+		t.Error("a first number of seven digits was taken")
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -18,7 +19,8 @@ type trace struct {
 // behind is how many numbers stan is behind the last one.
 func (t trace) behind(stan uint32) uint32 { return (t.last + stanMax - stan) % stanMax }
 
-// NextSTAN takes the next trace number of a lane: after 999999 comes 1, and a
+// NextSTAN takes the next trace number of a lane: the first is Options.FirstSTAN
+// or one drawn by chance, after 999999 comes 1, and a
 // number that an armed, owed or parked entry of the lane still uses is passed
 // over. It becomes durable with Begin; one that is never used leaves a gap.
 func (j *Journal) NextSTAN(lane Lane) (uint32, error) {
@@ -30,10 +32,14 @@ func (j *Journal) NextSTAN(lane Lane) (uint32, error) {
 	t, known := j.traces[lane]
 	inUse := map[uint32]bool{}
 	err := j.view(func(tx *bolt.Tx) (err error) {
-		if value := tx.Bucket(bucketLanes).Get(laneKey(lane)); !known && value != nil {
+		value := tx.Bucket(bucketLanes).Get(laneKey(lane))
+		switch {
+		case !known && value != nil:
 			if t.last, err = decodeSTAN(lane, value); err != nil {
 				return err
 			}
+		case !known:
+			t.last = j.beforeFirst()
 		}
 		return tracesInUse(tx, lane, inUse)
 	})
@@ -48,6 +54,14 @@ func (j *Journal) NextSTAN(lane Lane) (uint32, error) {
 		}
 	}
 	return 0, fmt.Errorf("%w: every trace number of lane %s is in use", ErrInvalid, lane)
+}
+
+// beforeFirst is the number before a new lane's first one.
+func (j *Journal) beforeFirst() uint32 {
+	if j.first != 0 {
+		return j.first - 1
+	}
+	return rand.Uint32N(stanMax)
 }
 
 func tracesInUse(tx *bolt.Tx, lane Lane, inUse map[uint32]bool) error {

@@ -21,7 +21,7 @@ func Example() {
 	defer func() { _ = os.RemoveAll(dir) }()
 	profile, err := iso.LoadProfile("iso87-ascii")
 	check(err)
-	j, err := journal.Open(journal.Options{Dir: dir, DeviceKey: make([]byte, journal.KeyBytes)}) // a real key comes from the device
+	j, err := journal.Open(journal.Options{Dir: dir, DeviceKey: make([]byte, journal.KeyBytes), FirstSTAN: 1}) // a real key comes from the device
 	check(err)
 	defer func() { _ = j.Close() }()
 	link, err := reversal.NewLink(reversal.LinkOptions{

@@ -91,7 +91,7 @@ func (m *macScene) boot(key string) {
 		m.must(m.keys.SetMACKey(iso.NewSecret(key)))
 		m.hostKey = key
 	}
-	m.journal, err = journal.Open(journal.Options{Dir: m.dir, DeviceKey: m.key})
+	m.journal, err = journal.Open(journal.Options{Dir: m.dir, DeviceKey: m.key, FirstSTAN: 1})
 	m.must(err)
 	m.engine, err = New(m.options())
 	m.must(err)

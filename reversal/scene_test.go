@@ -75,7 +75,7 @@ func newScene(t testing.TB) *scene {
 // it starts.
 func (s *scene) open() {
 	s.t.Helper()
-	j, err := journal.Open(journal.Options{Dir: s.dir, DeviceKey: s.key})
+	j, err := journal.Open(journal.Options{Dir: s.dir, DeviceKey: s.key, FirstSTAN: 1})
 	if err != nil {
 		s.t.Fatalf("open: %v", err)
 	}
