@@ -100,6 +100,13 @@ func New(o Options) (*Engine, error) {
 	}, nil
 }
 
+// String names the engine and shows nothing of what it works on.
+func (e *Engine) String() string { return "engine over " + e.journal.String() }
+
+// Format prints String under every verb: fmt would walk into the profile, the keys
+// and the clock (L11).
+func (e *Engine) Format(f fmt.State, _ rune) { _, _ = fmt.Fprint(f, e.String()) }
+
 // Send runs one transaction: it settles what the lane owes, records the request,
 // sends it and says what became of it (see the package comment for the errors).
 // The engine sets r.STAN, and r.At when it is zero.
