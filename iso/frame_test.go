@@ -3,6 +3,7 @@ package iso
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -78,38 +79,10 @@ func TestFrameAllocatesWhatItAccepts(t *testing.T) {
 	}
 }
 
-func FuzzFrame(f *testing.F) {
-	p := profile(f)
-	f.Add([]byte("\x00\x04abcd"))
-	f.Add([]byte("\xff\xff"))
-	f.Fuzz(func(t *testing.T, in []byte) {
-		got, err := p.ReadFrame(bytes.NewReader(in))
-		if err != nil {
-			return
-		}
-		var w bytes.Buffer
-		if err := p.WriteFrame(&w, got); err != nil || !bytes.Equal(w.Bytes(), in[:w.Len()]) {
-			t.Fatalf("what was read is not written back: %v", err)
-		}
-	})
-}
-
-func FuzzUnpack(f *testing.F) {
-	p := profile(f)
-	f.Add(pack(f, p, build(f, p, saleRequest(f))))
-	f.Add([]byte("0210" + "023A000102C00004"))
-	f.Add([]byte("0200" + "FFFFFFFFFFFFFFFF"))
-	f.Fuzz(func(t *testing.T, in []byte) {
-		m, err := p.Unpack(in)
-		if err != nil {
-			if !errors.Is(err, ErrUndecodable) {
-				t.Fatalf("%v is no ErrUndecodable", err)
-			}
-			return
-		}
-		again, err := p.Pack(m)
-		if err != nil || !bytes.Equal(again, in) {
-			t.Fatalf("what unpacks does not pack to the same bytes: %v", err)
-		}
-	})
+// A length that counts itself must be able to say so of the largest message.
+func TestLargestFrameThatCountsItself(t *testing.T) {
+	for length, most := range lengthsMax {
+		rest := fmt.Sprintf(`"framing": {"length": %q, "countsItself": true, "bytesMax": %d}`, length, most)
+		refused(t, "iso87-ascii", rest, "framing.bytesMax")
+	}
 }

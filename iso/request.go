@@ -138,8 +138,6 @@ func stamp(t time.Time, layout string) string {
 	return t.Format(layout)
 }
 
-func concat(lists ...[]int) []int { return slices.Concat(lists...) }
-
 // Build makes the message of a request. What is mandatory is checked and named;
 // errors wrap ErrInvalid and carry no value.
 func (p *Profile) Build(r Request) (*Message, error) {
@@ -151,7 +149,7 @@ func (p *Profile) Build(r Request) (*Message, error) {
 		return nil, err
 	}
 	m := NewMessage(tx.MTI)
-	for _, de := range concat(tx.Must, tx.OneOf, tx.May) {
+	for _, de := range slices.Concat(tx.Must, tx.OneOf, tx.May) {
 		if value, missing := p.make(&r, tx, de); value != "" {
 			m.Set(de, value)
 		} else if slices.Contains(tx.Must, de) {

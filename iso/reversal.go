@@ -329,7 +329,7 @@ func (p *Profile) compileReversal() error {
 			}
 		}
 	}
-	for _, de := range concat(p.data.Match.Always, p.data.Match.WhenPresent) {
+	for _, de := range slices.Concat(p.data.Match.Always, p.data.Match.WhenPresent) {
 		if p.wire[de] != nil && keepableAs(de, p.wire[de].fieldData) {
 			need = append(need, de)
 		}

@@ -169,7 +169,7 @@ func (p *Profile) compileTemplates() error {
 		if p.sets[name], err = parse("transactions."+string(name)+".set", tx.Set, ofRequest); err != nil {
 			return err
 		}
-		for _, de := range concat(tx.Must, tx.OneOf, tx.May) {
+		for _, de := range slices.Concat(tx.Must, tx.OneOf, tx.May) {
 			if p.makes[de] == nil && p.sets[name][de] == nil {
 				return fmt.Errorf("transactions.%s: nothing says how to make DE %d; add it to compose or to set", name, de)
 			}

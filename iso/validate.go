@@ -130,7 +130,7 @@ func (d *profileData) validateTransactions() error {
 		if tx.Recovery == Reverse && (!slices.Contains(tx.Must, 3) || !slices.Contains(tx.Must, 4) || !slices.Contains(tx.Must, 42)) {
 			return fmt.Errorf("%s.must: DE 3, 4 and 42 must be there, or it could not be reversed", at)
 		}
-		for _, de := range concat(tx.Must, tx.OneOf, tx.May) {
+		for _, de := range slices.Concat(tx.Must, tx.OneOf, tx.May) {
 			if _, ok := d.Fields[de]; !ok {
 				return fmt.Errorf("%s: DE %d is not in fields", at, de)
 			}
@@ -208,7 +208,7 @@ func (d *profileData) validateReversal() error {
 }
 
 func (d *profileData) validateMatch() error {
-	for _, de := range concat(d.Match.Always, d.Match.WhenPresent) {
+	for _, de := range slices.Concat(d.Match.Always, d.Match.WhenPresent) {
 		if _, ok := d.Fields[de]; !ok {
 			return fmt.Errorf("match: DE %d is not in fields", de)
 		}

@@ -170,8 +170,8 @@ const (
 // Judge says what the reply to a reversal means. Only the host's own word
 // confirms: an answer that matches and whose code the profile lists as final
 // (L5). An answer that says nothing (no code, unreadable, or once more "sign on"
-// after a sign-on) is counted as a refusal, so that a host which can only answer so does not hold up the lane for
-// ever.
+// after a sign-on) is counted as a refusal, so that a host which can only answer
+// so does not hold up the lane for ever.
 func Judge(r Reply, sinceSent time.Duration, t iso.Timers) Verdict {
 	switch {
 	case r.Heard == Garbled, r.Heard == Replied && !r.HasCode, r.Heard == Unproven && r.Renewed:

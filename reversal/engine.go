@@ -69,9 +69,10 @@ type trail struct {
 	lastTry  time.Time
 	spread   float64 // drawn at the last try
 	notFound bool
-	// keyless: the last try failed for want of a key that the host accepts, at the
-	// sign-on counted by signOn.
+	// keyless: the last try, on lane, failed for want of a key that the host accepts,
+	// after as many sign-ons of that lane as signOn says.
 	keyless bool
+	lane    journal.Lane
 	signOn  int
 }
 

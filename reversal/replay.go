@@ -206,7 +206,8 @@ func (e *Engine) unsealed(ctx context.Context, entry journal.Entry, why error) e
 	}
 	e.follow(entry.ID, func(t *trail) {
 		t.tries, t.lastTry, t.spread = max(t.tries, e.timers.Burst)+1, time.Now(), rand.Float64()
-		t.keyless, t.signOn, t.notFound = true, e.signOns[entry.Lane], false // "not found" is asked again, but not without a pause
+		t.keyless, t.lane, t.signOn = true, entry.Lane, e.signOns[entry.Lane]
+		t.notFound = false // "not found" is asked again, but not without a pause
 	})
 	kind := EventNotYet
 	if errors.Is(why, iso.ErrNoKey) {
@@ -239,7 +240,7 @@ func (e *Engine) settleReply(entry journal.Entry, n int, left time.Time, reply R
 	e.follow(entry.ID, func(t *trail) {
 		renew := reply.Heard == Unproven || (reply.Heard == Replied && reply.Code.Reversal == iso.Renew)
 		reply.Renewed = renew && t.keyless && t.signOn < e.signOns[entry.Lane]
-		t.keyless, t.signOn = renew, e.signOns[entry.Lane]
+		t.keyless, t.lane, t.signOn = renew, entry.Lane, e.signOns[entry.Lane]
 		verdict = Judge(reply, left.Sub(t.sent), e.timers)
 		t.lastTry, t.spread, t.notFound = time.Now(), rand.Float64(), verdict == TooEarly
 	})

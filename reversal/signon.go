@@ -89,7 +89,7 @@ func (e *Engine) renewed(lane journal.Lane) {
 	e.mu.Lock()
 	e.signOns[lane]++
 	for _, t := range e.seen {
-		if t.keyless && t.signOn < e.signOns[lane] {
+		if t.keyless && t.lane == lane {
 			t.tries = 0
 		}
 	}

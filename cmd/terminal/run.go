@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"uncharge/cmd/internal/complaint"
 	"uncharge/journal"
 	"uncharge/reversal"
 )
@@ -49,7 +50,9 @@ func serve(ctx context.Context, f *flags, untilQuiet bool, within time.Duration,
 	}
 	_, _ = fmt.Fprintf(stdout, "%d to reverse\n", len(open))
 	if len(open) > 0 || !untilQuiet {
-		_ = d.signOn(ctx, f.acceptor(), stdout) // the reversals wait for it, and it is tried again
+		if err := d.signOn(ctx, f.acceptor(), stdout); err != nil {
+			_, _ = fmt.Fprintf(stderr, "terminal: %s; the reversals wait for it, and it is tried again\n", complaint.Line(err))
+		}
 	}
 	if !untilQuiet {
 		tellParked(stdout, parked)
