@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -183,5 +186,58 @@ func TestLanesHaveKeysOfTheirOwn(t *testing.T) {
 				t.Errorf("%s: %v, or a MAC under another key", lane, err)
 			}
 		}
+	})
+}
+
+// L8: a request whose reversal the profile cannot express is not even recorded:
+// otherwise it would be found out when the customer is charged and it is owed.
+func TestL8WhatCannotBeReversedIsNotSent(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "greedy.json")
+	// DE 61 takes 29 digits, and this makes 40 of them where DE 13 is missing.
+	text := `{"schema":1,"name":"greedy","base":"unionpay","reversal":{"set":{"61":"{stan}{13|0000000000000000000000000000000000}"}}}`
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	playIn(t, file, func(t *testing.T, s *macScene) {
+		_, err := s.send(lane1)
+		if !errors.Is(err, ErrNotSent) || !strings.Contains(err.Error(), "could not be reversed") || strings.Contains(err.Error(), "4111") {
+			t.Errorf("got %v", err)
+		}
+		if n := s.entries(); n != 0 || len(s.host.heardSales()) != 0 {
+			t.Errorf("%d entries, %d sales sent", n, len(s.host.heardSales()))
+		}
+	})
+}
+
+// L12: the sign-ons of one lane do not restart the burst of another one's
+// reversals.
+func TestL12ASignOnIsForItsLane(t *testing.T) {
+	playIn(t, "unionpay", func(t *testing.T, s *macScene) {
+		out := &pad{SoftKeys: s.keys, fault: func(context.Context) error { return iso.ErrNoKey }}
+		o := s.options()
+		o.Authenticators = func(l journal.Lane) iso.Authenticator {
+			if l == lane1 {
+				return out
+			}
+			return s.keys
+		}
+		e, err := New(o)
+		s.must(err)
+		s.engine = e
+		id := s.fail(lane1)
+		out.out.Store(true)
+		out.calls.Store(0)
+		stop := s.run()
+		for range 600 {
+			s.wait(2 * time.Second)
+			s.host.onSale(s.signs("00", key1))
+			_, err := s.engine.SignOn(context.Background(), iso.Request{Acceptor: s.request(lane2).Acceptor})
+			s.must(err)
+		}
+		if n := out.calls.Load(); n > 60 {
+			t.Errorf("lane 1 asked its pad %d times while lane 2 signed on", n)
+		}
+		s.wantStatus(id, journal.Owed)
+		s.must(stop())
 	})
 }
