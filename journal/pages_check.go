@@ -7,35 +7,73 @@ import (
 	"fmt"
 )
 
+// overflowRunsMax is how many leaves with overflow checkSkeleton asks for it.
+const overflowRunsMax = 4096
+
 // checkSkeleton checks what leads to the entries, at the cost of the branch pages
 // alone: each inside the file and below the high-water mark, none reached twice
 // or on the free list, keys in order, leaves at one depth. Of the leaves it reads
 // the first and the last; bbolt's own root bucket and the free list it reads
-// whole. Errors: ErrDamaged, and errNoBucket with it.
+// whole. When the buckets named are all there are, then it also finds pages that
+// nothing leads to any more: a walk cannot miss what it does not know of.
+// Errors: ErrDamaged, and errNoBucket with it.
 func (p *pages) checkSkeleton(buckets ...[]byte) error {
 	if err := p.wrong[p.current]; err != nil {
 		return err
 	}
 	used, free := newPageSet(p.end()), newPageSet(p.end())
+	used.add(0)
+	used.add(1)
 	if err := p.readFreelist(used, free); err != nil {
 		return err
 	}
-	keep := func(pageElement) bool { return true }
-	root := pageWalk{p: p, buckets: true, visit: keep, seen: used}
+	all := 0
+	root := pageWalk{p: p, buckets: true, seen: used, visit: func(pageElement) bool {
+		all++
+		return true
+	}}
 	if err := root.run(p.rootTree()); err != nil {
 		return err
 	}
+	complete := all == len(buckets) && p.meta.freelist != noFreelist
 	for _, name := range buckets {
 		t, err := p.tree(name, nil)
 		if err != nil {
 			return err
 		}
-		w := pageWalk{p: p, visit: keep, seen: used, skeleton: true}
+		w := pageWalk{p: p, visit: func(pageElement) bool { return true }, seen: used, skeleton: true}
 		if err := w.run(t); err != nil {
 			return err
 		}
 	}
-	return p.disjoint(used, free)
+	if err := p.disjoint(used, free); err != nil || !complete {
+		return err
+	}
+	return p.checkLost(used, free)
+}
+
+// checkLost asks for each run of pages that nothing leads to whether they are the
+// overflow of the leaf before them. A lost subtree leaves pages behind that are not.
+func (p *pages) checkLost(used, free *pageSet) error {
+	asked := 0
+	for id := uint64(2); id < p.end() && asked < overflowRunsMax; id++ {
+		if used.has(id) || free.has(id) {
+			continue
+		}
+		owner := id - 1
+		h, err := readHeader(p.r, int64(owner)*p.pageSize)
+		if err != nil {
+			return unreadable(owner, err)
+		}
+		for id+1 < p.end() && !used.has(id+1) && !free.has(id+1) {
+			id++
+		}
+		if h.kind != kindLeaf || uint64(h.overflow) != id-owner {
+			return badPage(owner+1, "nothing leads to it, nor is it on the free list")
+		}
+		asked++
+	}
+	return nil
 }
 
 func (p *pages) disjoint(used, free *pageSet) error {

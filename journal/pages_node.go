@@ -28,12 +28,9 @@ type pageElement struct {
 	start, end int // of key and value in the node
 }
 
-// node reads a branch or a leaf into buf. When there is an error and the node has
+// node reads a branch or a leaf into buf; id is within the file. When there is an error and the node has
 // bytes all the same, then its elements may be worth a look each.
 func (p *pages) node(id uint64, buf *[]byte) (pageNode, error) {
-	if err := p.within(id, 0); err != nil {
-		return pageNode{}, err
-	}
 	at := int64(id) * p.pageSize
 	first := slices.Grow((*buf)[:0], int(p.pageSize))[:p.pageSize]
 	*buf = first
@@ -160,12 +157,24 @@ func (n *pageNode) checkRest(end int) error {
 	if pageBytes := len(n.bytes) / int(n.pages); end <= len(n.bytes)-pageBytes {
 		return badPage(n.id, "it needs less than its %d pages of overflow", n.pages-1)
 	}
-	for _, b := range n.bytes[end:] {
-		if b != 0 {
-			return badPage(n.id, "there is something behind its last element")
-		}
+	if !allZero(n.bytes[end:]) {
+		return badPage(n.id, "there is something behind its last element")
 	}
 	return nil
+}
+
+func allZero(b []byte) bool {
+	for ; len(b) >= 8; b = b[8:] {
+		if binary.NativeEndian.Uint64(b) != 0 {
+			return false
+		}
+	}
+	for _, c := range b {
+		if c != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // search is the first element whose key is key or behind it. For nodes that

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -217,5 +216,4 @@ func TestPagesWalkEnds(t *testing.T) {
 	if v, err := p.get([]byte("a"), key(5000)); v != nil || err != nil {
 		t.Errorf("get: %v, %v", v, err)
 	}
-	_ = fmt.Sprint(p)
 }

@@ -66,16 +66,15 @@ func (s *salvage) page(id int64) error {
 	n := pageNode{id: uint64(id), leaf: true, bytes: b}
 	h := parseHeader(b)
 	n.count = int(h.count)
-	if h.id == uint64(id) {
-		switch h.kind {
-		case kindBranch, kindMeta, kindFree:
-			return nil
-		case kindLeaf:
-			// As far as its elements reach, whatever the overflow says.
-			if need := n.reach(); need > int64(len(b)) {
-				if all, err := s.read(at, need); err == nil {
-					n.bytes = all
-				}
+	if h.id == uint64(id) && (h.kind == kindBranch || h.kind == kindMeta || h.kind == kindFree) {
+		return nil
+	}
+	if h.id == uint64(id) || h.kind == kindLeaf {
+		// As far as its elements reach, whatever the overflow says; not for what is
+		// rubbish in both.
+		if need := n.reach(); need > int64(len(b)) {
+			if all, err := s.read(at, need); err == nil {
+				n.bytes = all
 			}
 		}
 	}

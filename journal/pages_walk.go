@@ -79,7 +79,14 @@ type pageTree struct {
 // tree finds a bucket in the root bucket; bad is as for a walk.
 func (p *pages) tree(bucket []byte, bad func(error)) (t pageTree, err error) {
 	err = fmt.Errorf("%w: %w: %s", ErrDamaged, errNoBucket, bucket)
-	w := pageWalk{p: p, from: bucket, buckets: true, bad: bad, visit: func(e pageElement) bool {
+	report := bad
+	if bad != nil {
+		report = func(e error) {
+			err = fmt.Errorf("%w: what leads to the bucket %s cannot be read", ErrDamaged, bucket)
+			bad(e)
+		}
+	}
+	w := pageWalk{p: p, from: bucket, buckets: true, bad: report, visit: func(e pageElement) bool {
 		found := bytes.Equal(e.key, bucket)
 		if found {
 			t, err = parseBucket(e)
@@ -191,6 +198,12 @@ func (w *pageWalk) page(id uint64, low, high []byte) (more bool, err error) {
 	if depth == treeDepthMax || w.left == 0 {
 		return w.skip(badPage(id, "the tree is deeper or larger than it can be"))
 	}
+	if err := w.p.within(id, 0); err != nil {
+		return w.skip(err)
+	}
+	if err := w.mark(id, 1); err != nil {
+		return w.skip(err)
+	}
 	w.left--
 	n, err := w.p.node(id, &w.bufs[depth])
 	if err != nil && !w.goOn(err) {
@@ -198,9 +211,6 @@ func (w *pageWalk) page(id uint64, low, high []byte) (more bool, err error) {
 	}
 	if n.bytes == nil {
 		return true, nil
-	}
-	if err := w.mark(id, n.pages); err != nil {
-		return w.skip(err)
 	}
 	w.path = append(w.path, id)
 	more, err = w.node(n, low, high)
@@ -223,10 +233,13 @@ func (w *pageWalk) mark(id, pages uint64) error {
 
 func (w *pageWalk) node(n pageNode, low, high []byte) (more bool, err error) {
 	err = n.check(low, high, w.buckets)
+	damaged := err != nil
+	if !damaged && n.pages > 1 {
+		err = w.mark(n.id+1, n.pages-1)
+	}
 	if err != nil && !w.goOn(err) {
 		return false, err
 	}
-	damaged := err != nil
 	if !n.leaf {
 		return w.branch(n, low, high, damaged)
 	}
