@@ -3,7 +3,9 @@ package uncharge_test
 import (
 	"bytes"
 	"cmp"
+	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,6 +17,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"uncharge/journal"
 )
 
 // binDir holds the real commands, built once: the kill tests kill processes as
@@ -185,12 +189,26 @@ func cmdExit(ts *testscript.TestScript, _ bool, args []string) {
 //	damage FILE OLD NEW
 func cmdDamage(ts *testscript.TestScript, _ bool, args []string) {
 	path, text := ts.MkAbs(args[0]), []byte(args[1])
+	if filepath.Base(path) == "journal.db" {
+		settle(ts, filepath.Dir(path))
+	}
 	b, err := os.ReadFile(path)
 	ts.Check(err)
 	if !bytes.Contains(b, text) || len(args[1]) != len(args[2]) {
 		ts.Fatalf("%s does not hold the text, or the other one is not as long", args[0])
 	}
 	ts.Check(os.WriteFile(path, bytes.ReplaceAll(b, text, []byte(args[2])), 0o600))
+}
+
+// settle moves everything that a journal holds into its store.
+func settle(ts *testscript.TestScript, dir string) {
+	text, err := os.ReadFile(dir + ".key")
+	ts.Check(err)
+	key, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	ts.Check(err)
+	j, err := journal.Open(journal.Options{Dir: dir, DeviceKey: key})
+	ts.Check(err)
+	ts.Check(errors.Join(j.Compact(), j.Close()))
 }
 
 // cmdNoBytes fails when any file below a directory contains a text, as it

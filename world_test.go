@@ -198,14 +198,7 @@ func (w *world) freeze() {
 	w.lives++
 	old := w.dir
 	w.dir = filepath.Join(filepath.Dir(old), fmt.Sprintf("life-%d", w.lives))
-	if err := os.Mkdir(w.dir, 0o700); err != nil {
-		w.Fatal(err)
-	}
-	b, err := os.ReadFile(filepath.Join(old, "journal.db"))
-	if err == nil {
-		err = os.WriteFile(filepath.Join(w.dir, "journal.db"), b, 0o600)
-	}
-	if err != nil {
+	if err := os.CopyFS(w.dir, os.DirFS(old)); err != nil {
 		w.Fatal(err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 // value reads what is stored under a key, put writes it: damage comes between.
 func (s *scene) value(bucket, k []byte) (v []byte) {
 	s.t.Helper()
+	s.must(s.j.flush())
 	s.must(s.j.store.db.View(func(tx *bolt.Tx) error {
 		v = slices.Clone(tx.Bucket(bucket).Get(k))
 		return nil
@@ -22,6 +23,7 @@ func (s *scene) value(bucket, k []byte) (v []byte) {
 
 func (s *scene) put(bucket, k, v []byte) {
 	s.t.Helper()
+	s.must(s.j.flush())
 	s.must(s.j.store.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(bucket).Put(k, v) }))
 }
 

@@ -5,8 +5,6 @@ import (
 	"slices"
 	"testing"
 	"time"
-
-	bolt "go.etcd.io/bbolt"
 )
 
 // A history of several pages (a page is entriesPage entries).
@@ -67,8 +65,8 @@ func TestEntriesStreamsEveryPage(t *testing.T) {
 func TestEntriesWithGaps(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
-	for _, last := range []uint64{0, 9, 19, 299} { // entries 1, 10, 20 and 300
-		s.must(s.j.store.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(bucketEntries).SetSequence(last) }))
+	for _, last := range []ID{0, 9, 19, 299} { // entries 1, 10, 20 and 300
+		s.j.lastID = last
 		s.begin()
 	}
 	for name, c := range map[string]struct {

@@ -116,6 +116,7 @@ type Draft struct {
 	MTI    string // "0200"
 	Amount Money
 	Last4  string // last four digits of the card, "" when unknown
+	PAN    Secret // the whole number, for a token to find the card's entries by; it is not stored
 	Image  Secret // what the reversal needs, sealed at rest (L11)
 	// ReversalSTAN is the trace number that the reversal will have where the host
 	// wants another than the request's, from NextSTAN too; 0 for none.
@@ -134,6 +135,7 @@ type Answer struct {
 // data but the last four digits.
 type Entry struct {
 	ID       ID     `json:"id"`
+	Journal  string `json:"journal,omitempty"` // the journal's own identity
 	Lane     Lane   `json:"lane"`
 	STAN     uint32 `json:"stan"`
 	Type     string `json:"type"`
@@ -179,9 +181,14 @@ func (e Entry) NeverBooked() bool {
 type Step struct {
 	Kind StepKind  `json:"step"`
 	At   time.Time `json:"at"`
-	N    int       `json:"n,omitempty"`    // attempt number
-	Note string    `json:"note,omitempty"` // host's code, cause or reason
-	Late *Answer   `json:"late,omitempty"` // with StepLate: the whole of it, as evidence (L7)
+	Seq  uint64    `json:"seq,omitempty"`  // of the step in the whole journal
+	Boot uint32    `json:"boot,omitempty"` // how often the device had been started
+	// SinceBoot is the time since then, in nanoseconds, suspended time included. It
+	// means something within one boot only (L12).
+	SinceBoot time.Duration `json:"since_boot,omitempty"`
+	N         int           `json:"n,omitempty"`    // attempt number
+	Note      string        `json:"note,omitempty"` // host's code, cause or reason
+	Late      *Answer       `json:"late,omitempty"` // with StepLate: the whole of it, as evidence (L7)
 }
 
 // StepKind names a step.
@@ -251,6 +258,8 @@ func (d Draft) validate() error {
 		return fmt.Errorf("%w: the amount is out of range", ErrInvalid)
 	case len(d.Last4) > 4 || strings.Trim(d.Last4, "0123456789") != "":
 		return fmt.Errorf("%w: at most the last four digits of a card may be given", ErrInvalid) // L11
+	case len(d.PAN) > 19 || strings.Trim(string(d.PAN), "0123456789") != "":
+		return fmt.Errorf("%w: a card number has at most 19 digits", ErrInvalid)
 	case len(d.Image) > imageMax:
 		return fmt.Errorf("%w: the image is longer than %d bytes", ErrInvalid, imageMax)
 	}

@@ -22,6 +22,11 @@ var (
 	ErrBusy = errors.New("journal is in use")
 	// ErrNone: there is no journal in the directory.
 	ErrNone = errors.New("no journal here")
+	// ErrMissing: this device was commissioned with a journal, and it is not here.
+	// None was made in its place (L13).
+	ErrMissing = errors.New("the journal is missing")
+	// ErrCopied: the journal is not the one of this device. It was not touched.
+	ErrCopied = errors.New("the journal of another device")
 	// ErrForeign: the file is not a journal of ours. It was not touched.
 	ErrForeign = errors.New("not a journal")
 	// ErrNewer: written by a newer version. It was not touched.

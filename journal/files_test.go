@@ -64,6 +64,26 @@ func writeStore(t *testing.T, content []byte) (dir string) {
 	return dir
 }
 
+// copyJournal copies a journal's files, its store changed on the way.
+func copyJournal(t testing.TB, from string, change func(store []byte) []byte) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	paths, err := filepath.Glob(filepath.Join(from, "journal.*"))
+	if err != nil || len(paths) < 2 {
+		t.Fatalf("%v: %v", paths, err)
+	}
+	for _, path := range paths {
+		b := fileBytes(t, path)
+		if filepath.Base(path) == storeName && change != nil {
+			b = change(b)
+		}
+		if err := os.WriteFile(filepath.Join(dir, filepath.Base(path)), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
 // L13: what is not ours, or is newer, or is damaged, is refused by name and left.
 func TestL13AnEmptyStoreIsDamaged(t *testing.T) {
 	t.Parallel()
@@ -144,7 +164,7 @@ func TestL13ANewerFormat(t *testing.T) {
 	t.Parallel()
 	s := newSceneIn(t, t.TempDir())
 	s.begin()
-	s.must(s.j.store.db.Update(putIn("meta", "format", "uncharge journal \x02")))
+	s.must(s.j.store.db.Update(putIn("meta", "format", "uncharge journal \x03")))
 	s.close()
 	refusesBoth(t, s.opts.Dir, ErrNewer)
 }
@@ -290,6 +310,7 @@ func TestL13ATruncatedStore(t *testing.T) {
 	for i := range 40 {
 		want = append(want, asJSON(s.entry(s.entryAt(Statuses()[i%8]))))
 	}
+	s.must(s.j.flush())
 	s.close()
 	whole := fileBytes(t, s.path(storeName))
 	chance := rand.New(rand.NewPCG(newSeed(t), 4))
@@ -300,7 +321,7 @@ func TestL13ATruncatedStore(t *testing.T) {
 	for _, n := range lengths {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			for what, look := range map[string]func(*testing.T, string, []string){"Open": openTruncated, "Inspect": inspectTruncated} {
-				dir := writeStore(t, whole[:n])
+				dir := copyJournal(t, s.opts.Dir, func(b []byte) []byte { return b[:n] })
 				if !within(t, 5*time.Second, what, func() { look(t, dir, want) }) {
 					return
 				}
@@ -345,10 +366,10 @@ func TestL13ADamagedStoreIsLetGo(t *testing.T) {
 	for range 40 {
 		s.begin()
 	}
+	s.must(s.j.flush())
 	s.close()
-	whole := fileBytes(t, s.path(storeName))
 	for _, n := range []int{4096, 8192, 12288, 16384} {
-		dir := writeStore(t, whole[:n])
+		dir := copyJournal(t, s.opts.Dir, func(b []byte) []byte { return b[:n] })
 		for range 2 {
 			openTruncated(t, dir, nil)
 			inspectTruncated(t, dir, nil)

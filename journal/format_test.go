@@ -1,86 +1,286 @@
 package journal
 
 import (
+	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"hash/crc32"
+	"os"
+	"path/filepath"
 	"testing"
 
 	bolt "go.etcd.io/bbolt"
 )
 
-// A journal's file read by FORMAT.md alone, with bbolt and the standard library.
-func TestTheFileIsAsFORMATSays(t *testing.T) {
+// A journal's files read by FORMAT.md alone, with bbolt and the standard library:
+// nothing of the package is used to read them.
+
+// formatFrame is a frame as FORMAT.md has it.
+type formatFrame struct {
+	kind                 byte
+	epoch, before, sum   uint32
+	index, synced, entry uint64
+	payload, link        []byte
+}
+
+// readFormatRegion reads the frames of a region by the table of FORMAT.md.
+func readFormatRegion(t *testing.T, b, journalID []byte) (frames []formatFrame) {
+	t.Helper()
+	le := binary.LittleEndian
+	castagnoli := crc32.MakeTable(crc32.Castagnoli)
+	if string(b[:8]) != "unchgwal" || b[8] != 1 || !bytes.Equal(b[16:32], journalID) || le.Uint32(b[32:]) != 1 ||
+		int(le.Uint32(b[36:])) != len(b) || le.Uint32(b[508:]) != crc32.Checksum(b[:508], castagnoli) {
+		t.Fatalf("header %x", b[:64])
+	}
+	epoch, before := le.Uint32(b[40:]), uint32(0)
+	for at := 4096; at+76 <= len(b); {
+		n := int(le.Uint32(b[at:]))
+		if n > 32768 || at+76+n > len(b) || b[at+4] != 1 {
+			break
+		}
+		f := formatFrame{
+			kind: b[at+5], epoch: le.Uint32(b[at+8:]), before: le.Uint32(b[at+12:]), index: le.Uint64(b[at+16:]), synced: le.Uint64(b[at+24:]),
+			entry: le.Uint64(b[at+32:]), payload: b[at+40 : at+40+n], link: b[at+40+n : at+72+n], sum: le.Uint32(b[at+72+n:]),
+		}
+		if f.sum != crc32.Checksum(b[at:at+72+n], castagnoli) || f.epoch != epoch || f.before != before {
+			break
+		}
+		frames, before = append(frames, f), f.sum
+		at = (at + 76 + n + 7) / 8 * 8
+	}
+	return frames
+}
+
+// follows checks the chain from one link over frames.
+func follows(t *testing.T, link []byte, frames []formatFrame) {
+	t.Helper()
+	chainKey, err := hkdf.Key(sha256.New, deviceKey, nil, "uncharge chain of steps", 32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyed := false
+	for _, f := range frames {
+		digest := sha256.Sum256(f.payload)
+		in := append(bytes.Clone(link), binary.BigEndian.AppendUint64(nil, f.index)...)
+		in = append(in, f.kind)
+		in = append(binary.BigEndian.AppendUint64(in, f.entry), digest[:16]...)
+		sum := sha256.Sum256(in)
+		link = sum[:]
+		if keyed {
+			h := hmac.New(sha256.New, chainKey)
+			h.Write(in)
+			link = h.Sum(nil)
+		}
+		if !bytes.Equal(link, f.link) {
+			t.Errorf("frame %d: link %x, want %x", f.index, f.link, link)
+		}
+		keyed = keyed || f.kind == 4
+	}
+}
+
+func TestTheWriteAheadFileIsAsFORMATSays(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
-	begun, owed, parked, done := s.entryAt(Begun), s.entryAt(Owed), s.entryAt(Parked), s.entryAt(Completed)
+	ids := []ID{s.entryAt(Begun), s.entryAt(Owed), s.entryAt(Parked), s.entryAt(Completed)}
+	journalID, err := hex.DecodeString(s.j.ID())
+	s.must(err)
+	s.close()
+	b := fileBytes(t, filepath.Join(s.opts.Dir, "journal.wal.000001"))
+	frames := readFormatRegion(t, b[:len(b)/2], journalID)
+	if len(readFormatRegion(t, b[len(b)/2:], journalID)) != 0 {
+		t.Error("the second region is not empty")
+	}
+	// a boot, a key, then 1 + 2 + 3 + 2 steps
+	if len(frames) != 10 || frames[0].kind != 2 || frames[1].kind != 4 || !bytes.HasPrefix(frames[0].payload, []byte(`{"boot":1,"boot_id":"`)) {
+		t.Fatalf("%d frames: %+v", len(frames), frames)
+	}
+	for i, f := range frames {
+		if f.index != uint64(i)+1 || f.synced >= f.index || f.kind != 1 && f.entry != 0 || i > 2 && f.synced != f.index-1 {
+			t.Errorf("frame %d: %+v", i, f)
+		}
+	}
+	first := sha256.Sum256(append([]byte("uncharge chain\x00"), journalID...))
+	follows(t, first[:], frames)
+	for _, id := range ids {
+		var newest formatFrame
+		for _, f := range frames {
+			if f.entry == uint64(id) {
+				newest = f
+			}
+		}
+		wantRecordAsDocumented(t, id, newest.payload, journalID)
+	}
+	if !bytes.Contains(frames[2].payload, []byte(`"lane_last":1`)) {
+		t.Errorf("the first record: %s", frames[2].payload)
+	}
+	s.open()
+}
+
+func TestTheStoreIsAsFORMATSays(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	d := s.draft(lane1)
+	d.PAN = []byte(testPAN)
+	begun, err := s.j.Begin(d)
+	s.must(err)
+	owed, parked, done := s.entryAt(Owed), s.entryAt(Parked), s.entryAt(Completed)
+	s.must(s.j.flush())
+	journalID, err := hex.DecodeString(s.j.ID())
+	s.must(err)
 	s.close()
 	db, err := bolt.Open(s.path("journal.db"), 0o600, &bolt.Options{ReadOnly: true})
 	s.must(err)
 	s.must(db.View(func(tx *bolt.Tx) error {
 		get := func(bucket string, k []byte) []byte { return tx.Bucket([]byte(bucket)).Get(k) }
 		be := func(id ID) []byte { return binary.BigEndian.AppendUint64(nil, uint64(id)) }
-		if mark := get("meta", []byte("format")); string(mark) != "uncharge journal \x01" {
+		if mark := get("meta", []byte("format")); string(mark) != "uncharge journal \x02" {
 			t.Errorf("mark %q", mark)
 		}
-		journalID := get("meta", []byte("id"))
-		if len(journalID) != 16 {
-			t.Errorf("journal id %x", journalID)
+		if id := get("meta", []byte("id")); !bytes.Equal(id, journalID) {
+			t.Errorf("journal id %x", id)
 		}
-		if last := get("lanes", []byte("\x08TERM0001MERCHANT0000001")); len(last) < 4 || binary.BigEndian.Uint32(last) != 4 {
+		wantStateAsDocumented(t, get("meta", []byte("state")))
+		if last := get("lanes", []byte("\x08TERM0001MERCHANT0000001")); len(last) != 8 || binary.BigEndian.Uint32(last) != 4 {
 			t.Errorf("last trace number %x", last)
 		}
 		for id, in := range map[ID][2]bool{begun: {true, false}, owed: {true, false}, parked: {false, true}, done: {false, false}} {
 			if got := [2]bool{get("open", be(id)) != nil, get("parked", be(id)) != nil}; got != in {
 				t.Errorf("entry %d is in open, parked: %v, want %v", id, got, in)
 			}
-			v := get("entries", be(id))
-			body, sum := v[:len(v)-4], binary.LittleEndian.Uint32(v[len(v)-4:])
-			if crc32.Checksum(append(be(id), body...), crc32.MakeTable(crc32.Castagnoli)) != sum || v[0] != 1 {
-				t.Errorf("entry %d: version %d, checksum %08x", id, v[0], sum)
+			value := get("entries", be(id))
+			wantRecordAsDocumented(t, id, value, journalID)
+			digest := sha256.Sum256(value)
+			newest := []byte(nil)
+			s.must(tx.Bucket([]byte("chain")).ForEach(func(_, row []byte) error {
+				if len(row) == 33 && row[0] == 1 && binary.BigEndian.Uint64(row[1:]) == uint64(id) {
+					newest = row
+				}
+				return nil
+			}))
+			if newest == nil || !bytes.Equal(newest[9:25], digest[:16]) {
+				t.Errorf("entry %d: newest row %x, digest %x", id, newest, digest[:16])
 			}
-			wantRecordAsDocumented(t, id, body[1:], journalID)
 		}
+		wantIndexAsDocumented(t, tx.Bucket([]byte("index")), done, begun)
 		return nil
 	}))
 	s.must(db.Close())
 	s.open()
 }
 
-func wantRecordAsDocumented(t *testing.T, id ID, body, journalID []byte) {
+func wantStateAsDocumented(t *testing.T, state []byte) {
 	t.Helper()
+	if len(state) < 5 || state[0] != 1 || crc32.Checksum(state[:len(state)-4], crc32.MakeTable(crc32.Castagnoli)) != binary.LittleEndian.Uint32(state[len(state)-4:]) {
+		t.Fatalf("state %x", state)
+	}
+	var st struct {
+		Generation, Region, Applied, Anchor, Boot int
+		LastID                                    int    `json:"last_id"`
+		ChainKey                                  string `json:"chain_key"`
+		Chain                                     []byte
+	}
+	key := sha256.Sum256(append([]byte("uncharge key id\x00"), deviceKey...))
+	if err := json.Unmarshal(state[1:len(state)-4], &st); err != nil || st.Generation != 1 || st.Region != 64<<10 || st.Applied != 10 || st.Anchor != 0 ||
+		st.Boot != 1 || st.LastID != 4 || st.ChainKey != hex.EncodeToString(key[:8]) || len(st.Chain) != 32 {
+		t.Errorf("state %s: %v", state[1:len(state)-4], err)
+	}
+}
+
+func wantIndexAsDocumented(t *testing.T, index *bolt.Bucket, done, begun ID) {
+	t.Helper()
+	cards, err := hkdf.Key(sha256.New, deviceKey, nil, "uncharge card tokens", 32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := hmac.New(sha256.New, cards)
+	h.Write([]byte(testPAN))
+	be := binary.BigEndian
+	for name, key := range map[string][]byte{
+		"trace number": append(append([]byte("\x00\x00\x00\x00s"), 0, 0, 0, 4), be.AppendUint64(nil, uint64(done))...),
+		"RRN":          append([]byte("\x00\x00\x00\x00r\x0c602001000017"), be.AppendUint64(nil, uint64(done))...),
+		"amount":       append(be.AppendUint64([]byte("\x00\x00\x00\x00a"), 1250), be.AppendUint64(nil, uint64(done))...),
+		"card":         append(append([]byte("\x00\x00\x00\x00c"), h.Sum(nil)[:8]...), be.AppendUint64(nil, uint64(begun))...),
+	} {
+		if k, _ := index.Cursor().Seek(key); !bytes.Equal(k, key) {
+			t.Errorf("%s: the index has no %x", name, key)
+		}
+	}
+}
+
+// wantRecordAsDocumented reads a record by FORMAT.md and opens its image.
+func wantRecordAsDocumented(t *testing.T, id ID, value, journalID []byte) {
+	t.Helper()
+	be := binary.BigEndian.AppendUint64(nil, uint64(id))
+	body, sum := value[:len(value)-4], binary.LittleEndian.Uint32(value[len(value)-4:])
+	if crc32.Checksum(append(bytes.Clone(be), body...), crc32.MakeTable(crc32.Castagnoli)) != sum || value[0] != 2 {
+		t.Errorf("entry %d: version %d, checksum %08x", id, value[0], sum)
+	}
 	var r struct {
 		E struct {
 			ID     uint64
 			Status int
 			STAN   int
+			Steps  []struct {
+				Seq, Boot int
+				At        string
+			}
 		}
-		Sealed []byte
+		Sealed string
 		KeyID  string `json:"key_id"`
 	}
-	if err := json.Unmarshal(body, &r); err != nil || r.E.ID != uint64(id) || r.E.STAN != int(id) {
+	if err := json.Unmarshal(body[1:], &r); err != nil || r.E.ID != uint64(id) || r.E.STAN != int(id) {
 		t.Fatalf("entry %d: %s %v", id, body, err)
 	}
 	status := map[uint64]int{1: 1, 2: 5, 3: 7, 4: 2}[r.E.ID] // begun, owed, parked, completed
-	if r.E.Status != status || (r.Sealed != nil) != (status != 2) || (r.KeyID != "") != (status != 2) {
+	if r.E.Status != status || (r.Sealed != "") != (status != 2) || (r.KeyID != "") != (status != 2) {
 		t.Errorf("entry %d: %s, want status %d", id, body, status)
 	}
-	if r.Sealed == nil {
+	for _, s := range r.E.Steps {
+		if s.Seq == 0 || s.Boot != 1 || s.At == "" {
+			t.Errorf("entry %d: step %+v", id, s)
+		}
+	}
+	if r.Sealed == "" {
 		return
 	}
-	sum := sha256.Sum256(append([]byte("uncharge key id\x00"), deviceKey...))
+	sealed, err := base64.StdEncoding.DecodeString(r.Sealed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum256 := sha256.Sum256(append([]byte("uncharge key id\x00"), deviceKey...))
 	block, err1 := aes.NewCipher(deviceKey)
 	gcm, err2 := cipher.NewGCM(block)
-	if err1 != nil || err2 != nil || r.KeyID != hex.EncodeToString(sum[:8]) {
+	if err1 != nil || err2 != nil || r.KeyID != hex.EncodeToString(sum256[:8]) {
 		t.Fatalf("entry %d: key id %s: %v %v", id, r.KeyID, err1, err2)
 	}
-	aad := binary.BigEndian.AppendUint64(append([]byte(nil), journalID...), uint64(id))
-	image, err := gcm.Open(nil, r.Sealed[:12], r.Sealed[12:], aad)
+	image, err := gcm.Open(nil, sealed[:12], sealed[12:], append(bytes.Clone(journalID), be...))
 	if err != nil || string(image) != "image of TERM0001/MERCHANT0000001 00000"+id.String() {
 		t.Errorf("entry %d: image %q %v", id, image, err)
+	}
+}
+
+// FORMAT.md names every file that a journal makes.
+func TestEveryFileIsInFORMAT(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	s.begin()
+	doc, err := os.ReadFile("FORMAT.md")
+	s.must(err)
+	for name, as := range map[string]string{storeName: storeName, walName(1): "journal.wal.NNNNNN", lockName: lockName, poisonName: poisonName, newName: newName} {
+		if !bytes.Contains(doc, []byte("| `"+as+"` |")) {
+			t.Errorf("%s is not in FORMAT.md", name)
+		}
+	}
+	list, err := os.ReadDir(s.opts.Dir)
+	s.must(err)
+	if len(list) != 3 {
+		t.Errorf("the directory holds %v", list)
 	}
 }

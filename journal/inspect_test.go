@@ -15,6 +15,7 @@ func TestL15InspectNeverWrites(t *testing.T) {
 			whole.entryAt(status)
 		}
 	}
+	whole.must(whole.j.flush())
 	whole.close()
 	store := fileBytes(t, whole.path(storeName))
 	killed := filepath.Join(t.TempDir(), "journal")
@@ -26,7 +27,7 @@ func TestL15InspectNeverWrites(t *testing.T) {
 	c.rest()
 
 	for name, dir := range map[string]string{
-		"closed properly": whole.opts.Dir, "killed": killed, "no lock file": writeStore(t, store),
+		"closed properly": whole.opts.Dir, "killed": killed, "no lock file": copyJournal(t, whole.opts.Dir, nil),
 		"cut": writeStore(t, store[:len(store)/2]), "empty file": writeStore(t, nil), "text": writeStore(t, []byte("dear diary")),
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -12,11 +12,12 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// Options say how to open a journal. Only Dir is needed to read; Begin needs
-// DeviceKey.
+// Options say how to open a journal. Only Dir is needed to read; Begin needs a
+// device key.
 type Options struct {
 	Dir       string           // made with mode 0700 if it is not there
-	DeviceKey Secret           // KeyBytes long; seals what the reversal needs (L11)
+	Keys      KeySource        // the device's keys: they seal what a reversal needs (L11) and key the chain
+	DeviceKey Secret           // one key of KeyBytes, for whoever has no KeySource
 	LockWait  time.Duration    // how long to wait for another process; 0 means LockWaitDefault
 	Now       func() time.Time // wall clock of the records; nil means time.Now
 	// FirstSTAN is where the trace numbers of a lane begin that the journal does not
@@ -24,43 +25,105 @@ type Options struct {
 	// a lost one must not give out the same numbers again: some hosts tell a sale by
 	// its trace number and batch alone, and would reverse the wrong one.
 	FirstSTAN uint32
+	// Expect is the ID of the journal that this device was commissioned with, ""
+	// when it is not known. Another one, or none, is then an error: a journal that
+	// is gone is not replaced by an empty one unsaid (L13).
+	Expect string
+	// Terminal names the device. It is written into a journal when it is made; a
+	// journal that names another one was copied here and is refused. "" means any.
+	Terminal string
+	// RegionBytes is half of the write-ahead file of a journal that is made, 0 means
+	// RegionBytesDefault.
+	RegionBytes int64
 }
 
-// LockWaitDefault is how long Open and Inspect wait for the lock.
+// LockWaitDefault is how long Open waits for the lock.
 const LockWaitDefault = 5 * time.Second
 
-// Journal is an open journal. Its process holds the lock until Close.
-type Journal struct {
-	reader
-	now    func() time.Time
-	first  uint32  // Options.FirstSTAN
-	seal   *sealer // nil without a device key
-	lock   *os.File
-	commit func(*bolt.Tx) error // tests put a failing disk here
-
-	mu     sync.Mutex // one step at a time
-	failed error      // the first failed write; no step after it (L13)
-	closed bool
-	traces map[Lane]trace
-}
-
-// Open opens the journal in a directory, making an empty one where there is
-// none. It waits for the lock at most Options.LockWait.
-//
-// Errors wrap ErrBusy (a *LockError), ErrForeign, ErrNewer, ErrDamaged or
-// ErrKey; whatever was in the directory is then untouched.
-func Open(o Options) (*Journal, error) {
-	if o.Dir == "" {
-		return nil, fmt.Errorf("open journal: %w: no directory was named", ErrInvalid)
+func (o Options) validated() (Options, error) {
+	switch {
+	case o.Dir == "":
+		return o, fmt.Errorf("%w: no directory was named", ErrInvalid)
+	case o.FirstSTAN > stanMax:
+		return o, fmt.Errorf("%w: the first trace number must be 1 to %d, or 0", ErrInvalid, stanMax)
+	case o.Keys != nil && len(o.DeviceKey) > 0:
+		return o, fmt.Errorf("%w: a key source and a device key were given; one of them is enough", ErrInvalid)
+	case o.RegionBytes != 0 && (o.RegionBytes < RegionBytesMin || o.RegionBytes > regionBytesMax || o.RegionBytes%4096 != 0):
+		return o, fmt.Errorf("%w: a region must have %d to %d bytes, a multiple of 4096", ErrInvalid, RegionBytesMin, regionBytesMax)
 	}
-	if o.FirstSTAN > stanMax {
-		return nil, fmt.Errorf("open journal: %w: the first trace number must be 1 to %d, or 0", ErrInvalid, stanMax)
+	if err := text("terminal", o.Terminal); err != nil {
+		return o, err
+	}
+	if len(o.DeviceKey) > 0 {
+		ring, err := NewKeyRing(o.DeviceKey)
+		if err != nil {
+			return o, err
+		}
+		o.Keys, o.DeviceKey = ring, nil
 	}
 	if o.LockWait <= 0 {
 		o.LockWait = LockWaitDefault
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.RegionBytes == 0 {
+		o.RegionBytes = RegionBytesDefault
+	}
+	return o, nil
+}
+
+// Journal is an open journal. Its process holds the lock until Close.
+type Journal struct {
+	reader
+	dir    string
+	now    func() time.Time
+	first  uint32    // Options.FirstSTAN
+	keys   KeySource // nil for none
+	seal   *sealer   // nil without a device key
+	lock   *os.File
+	store  *store
+	wal    *wal
+	commit func(*bolt.Tx) error // tests put a failing disk here
+	state  storeState           // as the store has it; the checkpoint's own while one runs
+
+	background sync.WaitGroup // the checkpoint that runs
+
+	mu       sync.Mutex // what follows, and the order of steps
+	room     *sync.Cond // a region was given back, the journal failed, or nobody leads any more
+	failed   error      // the first failed write; no step after it (L13)
+	closed   bool
+	leading  bool      // somebody writes, or was told to
+	applying bool      // a checkpoint runs
+	before   uint32    // sum of the newest frame written; the leader's
+	queue    []*staged // frames that no write has taken yet
+	inflight map[ID]*record
+	index    uint64 // of the newest frame staged
+	durable  uint64 // of the newest frame that is durable
+	link     link   // at the newest frame staged
+	linker   linker
+	cur      int       // region being filled
+	off      int64     // where the next frame goes in it
+	epoch    [2]uint32 // of the regions
+	ready    [2]bool   // given back, and prepared
+	full     [2]uint64 // newest frame of a region that is full and not yet taken over, 0 for none
+	lastID   ID
+	boot     uint32
+
+	bootNote, keyNote []byte // go in front of the next step
+	nextLinker        linker // of the frames behind keyNote
+	traces            map[Lane]trace
+}
+
+// Open opens the journal in a directory, making an empty one where there is
+// none. It waits for the lock at most Options.LockWait.
+//
+// Errors wrap ErrBusy (a *LockError), ErrForeign, ErrNewer, ErrDamaged, ErrCopied,
+// ErrMissing or ErrKey; whatever was in the directory is then untouched.
+func Open(o Options) (*Journal, error) {
+	o, err := o.validated()
+	if err != nil {
+		return nil, fmt.Errorf("open journal: %w", err)
 	}
 	if err := MakeDir(o.Dir); err != nil {
 		return nil, fmt.Errorf("open journal %s: %w", o.Dir, err)
@@ -79,46 +142,91 @@ func Open(o Options) (*Journal, error) {
 }
 
 func openLocked(o Options) (*Journal, error) {
-	path := filepath.Join(o.Dir, storeName)
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		if err := createStore(o.Dir); err != nil {
-			return nil, err
-		}
-	}
-	// A process that was killed between its rename and its sync of the directory
-	// left a name that a power cut could still take away.
-	if err := syncDir(o.Dir); err != nil {
+	if err := prepare(o); err != nil {
 		return nil, err
 	}
-	// bbolt may write when it opens for writing, so whose file it is is asked first.
-	look, err := openStore(path, true, o.LockWait)
-	if err != nil {
-		return nil, err
-	}
-	if err := errors.Join(look.damage, look.close()); err != nil {
-		return nil, err // nothing is written over a file that lacks something (L13)
-	}
-	db, err := openStore(path, false, o.LockWait)
+	store, err := openStore(filepath.Join(o.Dir, storeName), o.LockWait)
 	if err != nil {
 		return nil, err
 	}
 	j := &Journal{
-		reader: reader{db}, now: o.Now, first: o.FirstSTAN, traces: map[Lane]trace{},
-		commit: func(tx *bolt.Tx) error { return tx.Commit() },
+		reader: reader{path: store.path}, dir: o.Dir, now: o.Now, first: o.FirstSTAN, store: store, keys: o.Keys,
+		commit: func(tx *bolt.Tx) error { return tx.Commit() }, inflight: map[ID]*record{}, traces: map[Lane]trace{},
 	}
-	var journalID []byte
-	err = j.view(func(tx *bolt.Tx) error {
-		journalID = append(journalID, tx.Bucket(bucketMeta).Get(keyID)...)
-		return nil
-	})
-	if err == nil {
-		j.seal, err = newSealer(o.DeviceKey, journalID)
-	}
+	j.room = sync.NewCond(&j.mu)
+	j.view = func(do func(tree) error) error { return j.store.view(do) }
+	err = j.load(o)
 	if err != nil {
-		_ = db.close()
+		j.closeFiles()
 		return nil, err
 	}
 	return j, nil
+}
+
+// load brings the journal to where the disk is.
+func (j *Journal) load(o Options) (err error) {
+	if err := j.view(func(t tree) (err error) {
+		j.journalID, j.state, err = identify(t)
+		return err
+	}); err != nil {
+		return err
+	}
+	if err := j.state.isHere(o, j.journalID); err != nil {
+		return err
+	}
+	if j.wal, err = openWAL(j.dir, j.journalID, j.state, false); err != nil {
+		return err
+	}
+	if j.seal, err = newSealer(o.Keys, j.journalID); err != nil {
+		return err
+	}
+	regions, frames, err := j.wal.unapplied(j.state)
+	if err != nil {
+		return err
+	}
+	if err := j.wal.writeBack(regions, j.state.Applied); err != nil {
+		return err
+	}
+	chain, err := follow(j.state, frames, o.Keys)
+	if err != nil {
+		return err
+	}
+	if j.tail, err = tailWith(j.state, frames); err != nil {
+		return err
+	}
+	j.durable = j.tail.newest()
+	j.index, j.link, j.lastID = j.durable, j.tail.link, j.tail.lastID
+	if err := j.continueChain(chain, o.Keys); err != nil {
+		return err
+	}
+	j.noteBoot(frames)
+	j.resume(regions)
+	return nil
+}
+
+// resume finds the place for the next frame, and takes over what a full region
+// still holds.
+func (j *Journal) resume(regions [2]scanned) {
+	newer := 0
+	if regions[1].epoch > regions[0].epoch {
+		newer = 1
+	}
+	older := 1 - newer
+	j.epoch = [2]uint32{regions[0].epoch, regions[1].epoch}
+	if s := regions[newer]; len(s.frames) > 0 {
+		j.cur, j.off, j.before = newer, s.end, s.frames[len(s.frames)-1].sum
+		last := uint64(0)
+		if n := len(regions[older].frames); n > 0 {
+			last = regions[older].frames[n-1].index
+		}
+		j.absorbRegion(older, last)
+		return
+	}
+	j.cur, j.off = older, regions[older].end
+	if n := len(regions[older].frames); n > 0 {
+		j.before = regions[older].frames[n-1].sum
+	}
+	j.ready[newer] = true
 }
 
 // MakeDir makes a directory (mode 0700) and what is missing above it, and syncs
@@ -153,16 +261,35 @@ func MakeDir(dir string) error {
 	return syncDir(parent)
 }
 
-// Close gives the lock back. Every step that returned is durable already; Close
-// adds nothing. Using the journal afterwards gives ErrClosed.
+// Close gives the lock back, once the steps that are under way have ended. Every
+// step that returned is durable already; Close adds nothing. Using the journal
+// afterwards gives ErrClosed.
 func (j *Journal) Close() error {
 	j.mu.Lock()
-	defer j.mu.Unlock()
 	if j.closed {
+		j.mu.Unlock()
 		return nil
 	}
 	j.closed = true
-	return errors.Join(j.store.close(), j.lock.Close())
+	j.room.Broadcast()
+	for j.leading {
+		j.room.Wait()
+	}
+	j.mu.Unlock()
+	j.background.Wait()
+	j.tail.close()
+	return j.closeFiles()
+}
+
+func (j *Journal) closeFiles() error {
+	err := j.store.close()
+	if j.wal != nil {
+		err = errors.Join(err, j.wal.close())
+	}
+	if j.lock != nil {
+		err = errors.Join(err, j.lock.Close())
+	}
+	return err
 }
 
 // clock is the wall clock of a step. A clock that says nonsense is left out: it
@@ -181,42 +308,3 @@ func (j *Journal) Failed() error {
 	defer j.mu.Unlock()
 	return j.failed
 }
-
-// Snapshot is a journal opened for looking only.
-type Snapshot struct{ reader }
-
-// Inspect opens the journal in a directory read-only. It writes nothing, not
-// even the lock file, and needs no key. While another process has the journal
-// open for writing it fails with ErrBusy after wait (0 means LockWaitDefault).
-// It holds a shared lock until Close.
-func Inspect(dir string, wait time.Duration) (*Snapshot, error) {
-	if wait <= 0 {
-		wait = LockWaitDefault
-	}
-	info, err := os.Stat(dir)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("inspect journal: %w: %s does not exist", ErrNone, dir)
-	case err != nil:
-		return nil, fmt.Errorf("inspect journal: %w", err)
-	case !info.IsDir():
-		return nil, fmt.Errorf("inspect journal: %w: %s is a file; a journal is a directory", ErrForeign, dir)
-	}
-	db, err := openStore(filepath.Join(dir, storeName), true, wait)
-	var busy *LockError
-	if errors.As(err, &busy) {
-		busy.Holder = lockHolder(filepath.Join(dir, lockName))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("inspect journal: %w", err)
-	}
-	return &Snapshot{reader{db}}, nil
-}
-
-// Damage is what is wrong with the journal's file as a whole, nil when nothing is.
-// Entries can be read beside it, as far as they are there: a step or an entry may
-// be missing unsaid.
-func (s *Snapshot) Damage() error { return s.store.damage }
-
-// Close gives the shared lock back.
-func (s *Snapshot) Close() error { return s.store.close() }

@@ -18,8 +18,8 @@ func TestL3ALifeInFull(t *testing.T) {
 	s.must(err)
 	want := s.entry(id)
 	same(t, "begun", want, Entry{
-		ID: id, Lane: lane1, STAN: 1, Type: "sale", MTI: "0200", Amount: price, Last4: "1111", Status: Begun,
-		BegunAt: want.BegunAt, ChangedAt: want.BegunAt, Steps: []Step{{Kind: StepBegin, At: want.BegunAt}},
+		ID: id, Journal: s.j.ID(), Lane: lane1, STAN: 1, Type: "sale", MTI: "0200", Amount: price, Last4: "1111", Status: Begun,
+		BegunAt: want.BegunAt, ChangedAt: want.BegunAt, Steps: []Step{stamped(Step{Kind: StepBegin, At: want.BegunAt}, want.Steps[0])},
 	})
 	lives := []struct {
 		take   func() error
@@ -43,9 +43,19 @@ func TestL3ALifeInFull(t *testing.T) {
 		s.reopen()
 		got := s.entry(id)
 		l.noted.At = got.ChangedAt
+		seq := want.Steps[len(want.Steps)-1].Seq
+		if l.noted = stamped(l.noted, got.Steps[len(got.Steps)-1]); l.noted.Seq <= seq || l.noted.Boot == 0 {
+			t.Errorf("%s: step %d of boot %d after step %d", l.noted.Kind, l.noted.Seq, l.noted.Boot, seq)
+		}
 		want.Steps, want.ChangedAt = append(want.Steps, l.noted), got.ChangedAt
 		same(t, string(l.noted.Kind), got, want)
 	}
+}
+
+// stamped is a step with the sequence and the clock of another.
+func stamped(s, from Step) Step {
+	s.Seq, s.Boot, s.SinceBoot = from.Seq, from.Boot, from.SinceBoot
+	return s
 }
 
 func attempt(j *Journal, id ID, want int) error {

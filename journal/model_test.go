@@ -220,6 +220,20 @@ func TestL8TheJournalAgreesWithAModel(t *testing.T) {
 				s.reopen()
 				m.reopened()
 			},
+			"checkpoint": func(*rapid.T) { s.must(s.j.flush()) },
+			"compact":    func(*rapid.T) { s.must(s.j.Compact()) },
+			"a write fails, recover": func(t *rapid.T) {
+				file := s.j.wal.file
+				s.j.wal.file = failing{file, rapid.Bool().Draw(t, "written")}
+				wantErr(t, "Begin", second(s.j.Begin(plainDraft())), ErrPoisoned)
+				s.j.wal.file = file
+				s.must(s.j.Recover())
+				if all := collect(t, s.j, Query{}); len(all) > len(m.entries) {
+					m.begin(lane1, plainDraft().STAN)
+				}
+				s.reopen()
+				m.reopened()
+			},
 			"close, look, open": func(t *rapid.T) {
 				s.close()
 				wantErr(t, "closed", second(s.j.Owed()), ErrClosed)

@@ -93,13 +93,13 @@ func (e event) synced(path string) bool {
 func TestL1L3L6SyncedBeforeItReturns(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "journal")
-	store := filepath.Join(dir, storeName)
+	file := filepath.Join(dir, walName(1))
 	wrote, unsynced, said := 0, 0, 0
 	for _, e := range traced(t, dir) {
 		switch {
-		case strings.HasPrefix(e.call, "pwrite") && e.path == store:
+		case strings.HasPrefix(e.call, "pwrite") && e.path == file:
 			wrote, unsynced = wrote+1, unsynced+1
-		case e.synced(store):
+		case e.synced(file):
 			unsynced = 0
 		case e.call == "write" && strings.Contains(e.text, `"did `):
 			if said++; wrote == 0 || unsynced > 0 {
@@ -118,6 +118,7 @@ func TestL1L3L6SyncedBeforeItReturns(t *testing.T) {
 func TestL1FirstCreationInOrder(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "journal")
+	file := filepath.Join(dir, walName(1))
 	var order []string
 	for _, e := range traced(t, dir) {
 		switch {
@@ -127,6 +128,10 @@ func TestL1FirstCreationInOrder(t *testing.T) {
 			order = append(order, "write new")
 		case strings.HasPrefix(e.call, "rename") && strings.Contains(e.text, storeName):
 			order = append(order, "rename")
+		case strings.HasPrefix(e.call, "pwrite") && e.path == file:
+			order = append(order, "write wal")
+		case e.synced(file):
+			order = append(order, "sync wal")
 		case e.synced(dir):
 			order = append(order, "sync directory")
 		case e.synced(filepath.Dir(dir)):
@@ -136,8 +141,14 @@ func TestL1FirstCreationInOrder(t *testing.T) {
 		}
 	}
 	order = slices.Compact(order)
-	end := []string{"write new", "sync new", "rename", "sync directory", "opened"}
-	if at := slices.Index(order, "opened"); at < 5 || !slices.Equal(order[at-4:at+1], end) {
+	made := []string{"write wal", "sync wal", "write new"} // the write-ahead file first: the store names it
+	if at := slices.Index(order, "write wal"); at < 0 || at+3 > len(order) || !slices.Equal(order[at:at+3], made) {
+		t.Errorf("order %q, want %q in it", order, made)
+	}
+	end := []string{"write new", "sync new", "sync directory", "rename", "sync directory", "opened"}
+	order = slices.DeleteFunc(order, func(what string) bool { return strings.HasSuffix(what, " wal") })
+	order = slices.Compact(order)
+	if at := slices.Index(order, "opened"); at < 6 || !slices.Equal(order[at-5:at+1], end) {
 		t.Errorf("order %q, want it to end in %q", order, end)
 	}
 	if !slices.Contains(order, "sync parent") {

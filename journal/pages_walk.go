@@ -241,7 +241,7 @@ func (w *pageWalk) node(n pageNode, low, high []byte) (more bool, err error) {
 		return false, err
 	}
 	if !n.leaf {
-		return w.branch(n, low, high, damaged)
+		return w.branch(n, high, damaged)
 	}
 	if w.depth == 0 {
 		w.depth = len(w.path)
@@ -257,7 +257,7 @@ func (w *pageWalk) node(n pageNode, low, high []byte) (more bool, err error) {
 	return w.leaf(n)
 }
 
-func (w *pageWalk) branch(n pageNode, low, high []byte, damaged bool) (more bool, err error) {
+func (w *pageWalk) branch(n pageNode, high []byte, damaged bool) (more bool, err error) {
 	count := n.count
 	if damaged {
 		count = n.places()
@@ -265,15 +265,12 @@ func (w *pageWalk) branch(n pageNode, low, high []byte, damaged bool) (more bool
 	i, step := w.start(n, damaged)
 	for ; i >= 0 && i < count; i += step {
 		e, _ := n.element(i) // the child stands there even when the key does not
-		low, high := low, high
+		low, high := e.key, high
 		if damaged {
 			low, high = nil, nil // its keys tell nothing
-		} else {
-			low = e.key
-			if i < count-1 {
-				next, _ := n.element(i + 1)
-				high = next.key
-			}
+		} else if i < count-1 {
+			next, _ := n.element(i + 1)
+			high = next.key
 		}
 		if w.skeleton && w.depth == len(w.path)+1 && high != nil {
 			more, err = w.leafUnread(e.child)

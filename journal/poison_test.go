@@ -13,41 +13,68 @@ import (
 
 var errDisk = errors.New("input/output error")
 
-// The two ways in which a commit can fail, as far as the caller can know.
-var failures = map[string]struct {
-	commit   func(*bolt.Tx) error
-	happened bool // the step is on the disk all the same
-}{
-	"nothing was written": {func(tx *bolt.Tx) error { return errors.Join(errDisk, tx.Rollback()) }, false},
-	"all was written":     {func(tx *bolt.Tx) error { return errors.Join(tx.Commit(), errDisk) }, true},
+// failing is a file on a disk that fails.
+type failing struct {
+	dataFile
+	written bool // the bytes reach the disk all the same
 }
 
-// L13: after a commit that failed the journal takes no further step, reads still
-// work, and after opening it again the step happened whole or not at all.
-func TestL13AFailedCommitPoisons(t *testing.T) {
+func (f failing) WriteAt(b []byte, at int64) (int, error) {
+	if f.written {
+		return f.dataFile.WriteAt(b, at)
+	}
+	return 0, errDisk
+}
+
+func (f failing) Datasync() error { return errors.Join(errDisk, f.dataFile.Datasync()) }
+
+// The two ways in which a write can fail, as far as the caller can know.
+var failures = map[string]bool{ // whether the step is on the disk all the same
+	"nothing was written": false,
+	"all was written":     true,
+}
+
+// L13: after a write or sync that failed the journal takes no further step, reads
+// still work, and after Recover, or in the next process, the step happened whole or
+// not at all, and the journal works again.
+func TestL13AFailedWritePoisons(t *testing.T) {
 	t.Parallel()
-	for how, failure := range failures {
+	for how, happened := range failures {
 		for _, st := range append([]step{{name: "Begin", kind: StepBegin}}, steps...) {
-			t.Run(st.name+", "+how, func(t *testing.T) {
-				s := newScene(t)
-				id, bystander := s.begin(), s.entryAt(Owed)
-				if st.from != nil {
-					s.takeTo(id, st.from[0])
-				}
-				draft, before := s.draft(lane2), s.entry(id)
-				s.j.commit = failure.commit
+			for _, recover := range []bool{true, false} {
+				t.Run(fmt.Sprintf("%s, %s, recover %v", st.name, how, recover), func(t *testing.T) {
+					s := newScene(t)
+					id, bystander := s.begin(), s.entryAt(Owed)
+					if st.from != nil {
+						s.takeTo(id, st.from[0])
+					}
+					draft, before := s.draft(lane2), s.entry(id)
+					file := s.j.wal.file
+					s.j.wal.file = failing{file, happened}
 
-				err := takeOrBegin(s.j, st, id, draft)
+					err := takeOrBegin(s.j, st, id, draft)
 
-				wantErr(t, st.name, err, ErrPoisoned)
-				wantErr(t, st.name+": its cause", err, errDisk)
-				s.j.commit = func(tx *bolt.Tx) error { return tx.Commit() } // the disk is well again: too late
-				wantRefusesWork(t, s, id, bystander)
-				wantReads(t, s, id, bystander)
-				s.reopen()
-				wantWholeOrNot(t, s, st, before, failure.happened)
-				s.must(second(s.j.Attempt(bystander))) // and it works again
-			})
+					wantErr(t, st.name, err, ErrPoisoned)
+					wantErr(t, st.name+": its cause", err, errDisk)
+					s.j.wal.file = file // the disk is well again: too late
+					wantRefusesWork(t, s, id, bystander)
+					wantReads(t, s, id, bystander)
+					if recover {
+						s.must(s.j.Recover())
+					} else {
+						s.reopen()
+					}
+					wantErr(t, "Failed", s.j.Failed(), nil)
+					wantWholeOrNot(t, s, st, before, happened)
+					s.must(second(s.j.Attempt(bystander))) // and it works again
+					s.begin()
+					s.reopen()
+					wantWholeOrNot(t, s, st, before, happened)
+					if _, err := os.Stat(s.path(poisonName)); err == nil {
+						t.Error("the mark of the failed write is still there")
+					}
+				})
+			}
 		}
 	}
 }
@@ -92,17 +119,26 @@ func wantReads(t *testing.T, s *scene, id, owed ID) {
 
 func wantWholeOrNot(t *testing.T, s *scene, st step, before Entry, happened bool) {
 	t.Helper()
-	entries := len(collect(t, s.j, Query{}))
 	after := s.entry(before.ID)
+	_, inLane2 := numberOf(t, s, lane2)
 	switch {
-	case st.kind == StepBegin && happened != (entries == 3):
-		t.Errorf("%d entries, but the step happened: %v", entries, happened)
+	case st.kind == StepBegin && happened != inLane2:
+		t.Errorf("its entry is there: %v, but the step happened: %v", inLane2, happened)
 	case st.kind == StepBegin:
 	case !happened:
 		same(t, "the step did not happen", after, before)
 	case len(after.Steps) != len(before.Steps)+1 || after.Steps[len(before.Steps)].Kind != st.kind || st.to != 0 && after.Status != st.to:
 		t.Errorf("the step did not happen whole: %+v", after)
 	}
+}
+
+func numberOf(t *testing.T, s *scene, lane Lane) (id ID, found bool) {
+	t.Helper()
+	for e, err := range s.j.Entries(Query{Lane: lane}) {
+		s.must(err)
+		id, found = e.ID, true
+	}
+	return id, found
 }
 
 func TestAJournalThatWorksHasNotFailed(t *testing.T) {
@@ -115,28 +151,45 @@ func TestAJournalThatWorksHasNotFailed(t *testing.T) {
 	s.begin()
 }
 
-// A commit may also panic on a page that cannot be read. That is a failed write
-// like any other, and nothing may hang after it.
-func TestL13ACommitThatPanicsPoisonsAndCloseReturns(t *testing.T) {
+// A checkpoint may fail, and bbolt may panic in it on a page that cannot be read.
+// That is a failed write like any other: nothing may hang after it, and nothing is
+// lost.
+func TestL13ACheckpointThatFailsPoisonsAndCloseReturns(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	s := newSceneIn(t, dir)
-	id := s.begin()
-	s.j.commit = func(*bolt.Tx) error { panic("page 7: invalid page type") }
-	if !within(t, 3*time.Second, "the step", func() { wantErr(t, "Owe", s.j.Owe(id, "no answer", silence), ErrPoisoned) }) {
-		return
+	for name, commit := range map[string]func(*bolt.Tx) error{
+		"panic":    func(*bolt.Tx) error { panic("page 7: invalid page type") },
+		"refused":  func(tx *bolt.Tx) error { return errors.Join(errDisk, tx.Rollback()) },
+		"too late": func(tx *bolt.Tx) error { return errors.Join(tx.Commit(), errDisk) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSceneIn(t, t.TempDir())
+			id := s.begin()
+			s.j.commit = commit
+			for _, call := range []struct {
+				name string
+				do   func()
+			}{
+				{"the checkpoint", func() { wantErr(t, "flush", s.j.flush(), ErrPoisoned) }},
+				{"the next step", func() { wantErr(t, "Owe", s.j.Owe(id, "no answer", silence), ErrPoisoned) }},
+				{"Close", func() { _ = s.j.Close() }},
+			} {
+				if !within(t, 3*time.Second, call.name, call.do) {
+					return
+				}
+			}
+			s.open()
+			if e := s.entry(id); e.Status != Begun {
+				t.Errorf("it is %s", e.Status)
+			}
+			s.must(s.j.Owe(id, "no answer", silence))
+			s.reopen()
+			if e := s.entry(id); e.Status != Owed {
+				t.Errorf("it is %s", e.Status)
+			}
+			s.close()
+			checkJournal(t, s.opts.Dir)
+		})
 	}
-	if !within(t, 3*time.Second, "the next step", func() { wantErr(t, "Owe", s.j.Owe(id, "no answer", silence), ErrPoisoned) }) {
-		return
-	}
-	if !within(t, 3*time.Second, "Close", func() { _ = s.j.Close() }) {
-		return
-	}
-	s.open()
-	if e := s.entry(id); e.Status != Begun {
-		t.Errorf("it is %s", e.Status)
-	}
-	s.close()
 }
 
 // L13: the file loses its tail under an open journal (to the program a page that
@@ -150,6 +203,7 @@ func TestL13APageThatCannotBeReadHangsNothing(t *testing.T) {
 			for range 30 {
 				s.entryAt(Owed)
 			}
+			s.must(s.j.flush())
 			s.must(os.Truncate(s.path(storeName), keep))
 			for _, call := range []struct {
 				name string

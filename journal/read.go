@@ -1,50 +1,88 @@
 package journal
 
 import (
+	"cmp"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
-	"iter"
 	"slices"
-
-	bolt "go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
 )
 
+// tree is the store as readers see it: the same for the open store of a journal
+// and for the bytes of a file that somebody else may be writing to. What it gives
+// is valid only during the view that gave it.
+type tree interface {
+	get(bucket, key []byte) ([]byte, error)
+	// ascend visits keys from one on in order; descend visits keys up to one, or all
+	// for nil, in falling order.
+	ascend(bucket, from []byte, visit func(k, v []byte) bool) error
+	descend(bucket, from []byte, visit func(k, v []byte) bool) error
+}
+
 // reader is what Journal and Snapshot have in common.
-type reader struct{ store *store }
+type reader struct {
+	path      string // of the store
+	journalID []byte
+	tail      *tail
+	view      func(func(tree) error) error // one consistent look at the store
+}
 
 // String names the journal and shows nothing of it.
-func (r reader) String() string { return "journal " + r.store.path }
+func (r reader) String() string { return "journal " + r.path }
 
 // Format prints String under every verb: fmt would walk into the mapped file.
 func (r reader) Format(f fmt.State, _ rune) { _, _ = fmt.Fprint(f, r.String()) }
 
-// view reads in one consistent transaction; damage is an error, never a crash.
-func (r reader) view(do func(*bolt.Tx) error) error {
-	err := r.store.contained(func() error { return r.store.db.View(do) })
-	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
-		return ErrClosed
-	}
-	return err
-}
+// ID is the journal's identity: 32 hex digits that no other journal has.
+func (r reader) ID() string { return hex.EncodeToString(r.journalID) }
 
 // Entry returns one entry. Errors: ErrNoEntry, ErrDamaged, ErrNewer.
 func (r reader) Entry(id ID) (Entry, error) {
-	var e Entry
-	err := r.view(func(tx *bolt.Tx) error {
-		rec, err := load(tx, id)
-		if err != nil {
-			return err
-		}
-		e = rec.Entry
-		return nil
-	})
-	return e, err
+	rec, err := r.record(id)
+	if err != nil {
+		return Entry{}, err
+	}
+	return r.entry(rec), nil
 }
 
-func load(tx *bolt.Tx, id ID) (*record, error) {
-	value := tx.Bucket(bucketEntries).Get(key(id))
+// entry is what is shown of a record.
+func (r reader) entry(rec *record) Entry {
+	e := rec.Entry
+	e.Journal = r.ID()
+	e.Steps = slices.Clone(e.Steps) // the caller's own, down to what hangs on them
+	for i, s := range e.Steps {
+		if s.Late != nil {
+			late := *s.Late
+			e.Steps[i].Late = &late
+		}
+	}
+	return e
+}
+
+// record finds the newest durable form of an entry.
+func (r reader) record(id ID) (rec *record, err error) {
+	err = r.tail.read(func() error {
+		if item := r.tail.items[id]; item != nil {
+			rec = item.rec
+			return nil
+		}
+		if r.tail.pruned[id] != 0 {
+			return fmt.Errorf("entry %d: %w", id, ErrNoEntry)
+		}
+		return r.view(func(t tree) (err error) {
+			rec, err = load(t, id)
+			return err
+		})
+	})
+	return rec, err
+}
+
+func load(t tree, id ID) (*record, error) {
+	value, err := t.get(bucketEntries, key(id))
+	if err != nil {
+		return nil, fmt.Errorf("entry %d: %w", id, err)
+	}
 	if value == nil {
 		return nil, fmt.Errorf("entry %d: %w", id, ErrNoEntry)
 	}
@@ -62,162 +100,117 @@ func (r reader) Owed() ([]Entry, error) { return r.listed(bucketOpen, Owed) }
 // Parked lists the entries that the engine stopped trying, oldest first.
 func (r reader) Parked() ([]Entry, error) { return r.listed(bucketParked, Parked) }
 
-// listed reads an index. An entry that cannot be read does not hide the others:
-// they are returned beside an error that wraps ErrPartial.
-func (r reader) listed(index []byte, status Status) ([]Entry, error) {
-	var list []Entry
-	var bad error
-	err := r.view(func(tx *bolt.Tx) error {
-		c := tx.Bucket(index).Cursor()
-		for k, _ := c.First(); k != nil; k, _ = c.Next() {
-			rec, err := load(tx, ID(binary.BigEndian.Uint64(k)))
-			if err != nil {
-				bad = errors.Join(bad, err)
-				continue
-			}
-			switch {
-			case rec.Status == status:
-				list = append(list, rec.Entry)
-			case !slices.Contains(indexed[string(index)], rec.Status):
-				bad = errors.Join(bad, fmt.Errorf("index %s: %w: it lists entry %d, which is %s", index, ErrDamaged, rec.ID, rec.Status))
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	if bad != nil {
-		return list, fmt.Errorf("%w: %w", ErrPartial, bad)
-	}
-	return list, nil
-}
-
-// indexed says which entries stand in which index.
+// indexed says which entries stand in which list.
 var indexed = map[string][]Status{
 	string(bucketOpen):   {Begun, Owed},
 	string(bucketParked): {Parked},
 }
 
-// Query selects entries. The zero value selects all, oldest first.
-type Query struct {
-	From, To ID               // inclusive; 0 means open
-	Newest   bool             // newest first
-	Limit    int              // 0 means no limit
-	Status   []Status         // any of these; empty means all
-	Keep     func(Entry) bool // nil keeps all
+// listed reads a list. An entry that cannot be read does not hide the others:
+// they are returned beside an error that wraps ErrPartial.
+func (r reader) listed(name []byte, status Status) ([]Entry, error) {
+	records, bad, err := r.unsettled(name)
+	if err != nil {
+		return nil, err
+	}
+	var entries []Entry
+	for _, rec := range records {
+		if rec.Status == status {
+			entries = append(entries, r.entry(rec))
+		}
+	}
+	if bad != nil {
+		return entries, fmt.Errorf("%w: %w", ErrPartial, bad)
+	}
+	return entries, nil
 }
 
-// entriesPage is how many entries one read transaction covers: a reader that
-// takes its time must not hold up the writer.
-const entriesPage = 256
+// unsettled gives the records of a list in order. The first error is of those
+// that cannot be read, the second of the store.
+func (r reader) unsettled(name []byte) (records []*record, bad, err error) {
+	err = r.tail.read(func() error {
+		for _, item := range r.tail.items {
+			if slices.Contains(indexed[string(name)], item.rec.Status) {
+				records = append(records, item.rec)
+			}
+		}
+		return r.view(func(t tree) error {
+			var stored []*record
+			stored, bad = r.storedUnsettled(t, name)
+			records = append(records, stored...)
+			return nil
+		})
+	})
+	slices.SortFunc(records, func(a, b *record) int { return cmp.Compare(a.ID, b.ID) })
+	return records, bad, err
+}
 
-// Entries streams the entries that a query selects. An entry that cannot be
-// read is yielded as an error and the stream goes on behind it; any other error
-// ends it. What is begun after it started is not seen; what is changed meanwhile
-// may or may not be.
-func (r reader) Entries(q Query) iter.Seq2[Entry, error] {
-	return func(yield func(Entry, error) bool) {
-		newest, err := r.newest()
+// storedUnsettled gives those of which the store has the newest form.
+func (r reader) storedUnsettled(t tree, name []byte) (records []*record, bad error) {
+	var ids []ID
+	if err := t.ascend(name, nil, func(k, _ []byte) bool {
+		ids = append(ids, entryID(k))
+		return true
+	}); err != nil {
+		bad = fmt.Errorf("list %s: %w", name, err)
+	}
+	for _, id := range ids {
+		if r.tail.items[id] != nil || r.tail.pruned[id] != 0 {
+			continue
+		}
+		rec, err := load(t, id)
+		if err == nil && !slices.Contains(indexed[string(name)], rec.Status) {
+			err = fmt.Errorf("list %s: %w: it lists entry %d, which is %s", name, ErrDamaged, rec.ID, rec.Status)
+		}
 		if err != nil {
-			yield(Entry{}, err)
-			return
+			bad = errors.Join(bad, err)
+			continue
 		}
-		if q.To == 0 || q.To > newest {
-			q.To = newest // or a caller that writes while it reads would never end
-		}
-		next, given := q.start(), 0
-		for next != 0 {
-			page, following, err := r.page(q, next)
-			if err != nil {
-				yield(Entry{}, err)
-				return
-			}
-			for _, item := range page {
-				if item.err == nil && !q.selects(item.entry) {
-					continue
-				}
-				if !yield(item.entry, item.err) {
-					return
-				}
-				if given++; q.Limit > 0 && given >= q.Limit {
-					return
-				}
-			}
-			next = following
-		}
+		records = append(records, rec)
 	}
+	return records, bad
 }
 
-type pageItem struct {
-	entry Entry
-	err   error
-}
-
-func (q Query) start() ID {
-	if q.Newest {
-		return q.To
-	}
-	return max(q.From, 1)
-}
-
-// newest is the id of the newest entry, 0 when there is none.
-func (r reader) newest() (id ID, err error) {
-	err = r.view(func(tx *bolt.Tx) error {
-		if k, _ := tx.Bucket(bucketEntries).Cursor().Last(); k != nil {
-			id = ID(binary.BigEndian.Uint64(k))
+// lane is the last trace number of a lane that is durable, 0 for none.
+func (r reader) lane(l Lane) (last uint32, err error) {
+	err = r.tail.read(func() error {
+		if last = r.tail.lanes[l]; last != 0 {
+			return nil
 		}
-		return nil
+		return r.view(func(t tree) error {
+			value, err := t.get(bucketLanes, laneKey(l))
+			if err == nil && value != nil {
+				last, err = decodeSTAN(l, value)
+			}
+			return err
+		})
+	})
+	return last, err
+}
+
+// newestID is the id of the newest entry that is there, 0 when there is none.
+func (r reader) newestID() (id ID, err error) {
+	err = r.tail.read(func() error {
+		for at := range r.tail.items {
+			id = max(id, at)
+		}
+		return r.view(func(t tree) error {
+			return t.descend(bucketEntries, nil, func(k, _ []byte) bool {
+				if at := entryID(k); r.tail.pruned[at] == 0 {
+					id = max(id, at)
+					return false
+				}
+				return true
+			})
+		})
 	})
 	return id, err
 }
 
-func (q Query) selects(e Entry) bool {
-	return (len(q.Status) == 0 || slices.Contains(q.Status, e.Status)) && (q.Keep == nil || q.Keep(e))
-}
-
-func (q Query) within(id ID) bool { return id >= q.From && id <= q.To }
-
-// page reads up to entriesPage entries from one id on, and says where the next
-// page starts (0: there is none).
-func (r reader) page(q Query, from ID) (page []pageItem, following ID, err error) {
-	err = r.view(func(tx *bolt.Tx) error {
-		c := tx.Bucket(bucketEntries).Cursor()
-		k, v := seek(c, from, q.Newest)
-		for k != nil && q.within(ID(binary.BigEndian.Uint64(k))) {
-			id := ID(binary.BigEndian.Uint64(k))
-			if len(page) == entriesPage {
-				following = id
-				return nil
-			}
-			rec, err := decode(id, v)
-			if err != nil {
-				page = append(page, pageItem{Entry{ID: id}, err})
-			} else {
-				page = append(page, pageItem{rec.Entry, nil})
-			}
-			if q.Newest {
-				k, v = c.Prev()
-			} else {
-				k, v = c.Next()
-			}
-		}
-		return nil
-	})
-	return page, following, err
-}
-
-// seek finds the entry at id, or the next one in the direction of travel.
-func seek(c *bolt.Cursor, id ID, newest bool) (k, v []byte) {
-	k, v = c.Seek(key(id))
-	if !newest {
-		return k, v
+// entryID reads a key of the bucket of entries; 0 is no entry's.
+func entryID(k []byte) ID {
+	if len(k) != 8 {
+		return 0
 	}
-	if k == nil {
-		return c.Last()
-	}
-	if ID(binary.BigEndian.Uint64(k)) > id {
-		return c.Prev()
-	}
-	return k, v
+	return ID(binary.BigEndian.Uint64(k))
 }

@@ -6,21 +6,35 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/crc32"
+	"slices"
 )
 
 // record is the stored form of an entry: the entry and, while it is needed, its
 // sealed image.
 type record struct {
 	Entry
-	Sealed []byte `json:"sealed,omitempty"`
-	KeyID  string `json:"key_id,omitempty"`
+	Sealed   []byte
+	KeyID    string
+	Card     string // keyed token of the card, "" when there was no key or no card
+	LaneLast uint32 // with the step that began the entry: the lane's last trace number
+	value    []byte // the stored form, once it was made or where the caller keeps it
+}
+
+// copied is a record that a step may change.
+func (r *record) copied() *record {
+	c := *r
+	c.Steps = slices.Clone(r.Steps)
+	c.LaneLast, c.value = 0, nil
+	return &c
 }
 
 // recordFile is the JSON inside a stored value.
 type recordFile struct {
-	Entry  entryFile `json:"e"`
-	Sealed []byte    `json:"sealed,omitempty"`
-	KeyID  string    `json:"key_id,omitempty"`
+	Entry    entryFile `json:"e"`
+	Sealed   []byte    `json:"sealed,omitempty"`
+	KeyID    string    `json:"key_id,omitempty"`
+	Card     []byte    `json:"card,omitempty"`
+	LaneLast uint32    `json:"lane_last,omitempty"`
 }
 
 // entryFile is Entry with the status as its number: names may be translated one
@@ -30,14 +44,15 @@ type entryFile struct {
 	Status uint8 `json:"status"`
 }
 
-const recordVersion = 1
+// recordVersion 2 differs from 1 in having more facts in the JSON.
+const recordVersion = 2
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // encode gives version, JSON, CRC-32C. The checksum covers the key too, so that
 // a value under a wrong key does not pass.
 func (r *record) encode() ([]byte, error) {
-	body, err := json.Marshal(recordFile{entryFile{r.Entry, uint8(r.Status)}, r.Sealed, r.KeyID})
+	body, err := json.Marshal(recordFile{entryFile{r.Entry, uint8(r.Status)}, r.Sealed, r.KeyID, []byte(r.Card), r.LaneLast})
 	if err != nil {
 		return nil, err
 	}
@@ -53,14 +68,14 @@ func decode(id ID, value []byte) (*record, error) {
 	if checksum(id, body) != sum {
 		return nil, fmt.Errorf("entry %d: %w: checksum does not fit", id, ErrDamaged)
 	}
-	if body[0] != recordVersion {
+	if body[0] < 1 || body[0] > recordVersion {
 		return nil, fmt.Errorf("entry %d: %w: record version %d, this program knows %d", id, ErrNewer, body[0], recordVersion)
 	}
 	var f recordFile
 	if err := json.Unmarshal(body[1:], &f); err != nil {
 		return nil, fmt.Errorf("entry %d: %w: record cannot be read", id, ErrDamaged)
 	}
-	r := &record{f.Entry.Entry, f.Sealed, f.KeyID}
+	r := &record{Entry: f.Entry.Entry, Sealed: f.Sealed, KeyID: f.KeyID, Card: string(f.Card), LaneLast: f.LaneLast}
 	r.Status = Status(f.Entry.Status)
 	if r.ID != id || statusNames[r.Status] == "" {
 		return nil, fmt.Errorf("entry %d: %w: record contradicts itself", id, ErrDamaged)

@@ -3,8 +3,6 @@ package journal
 import (
 	"errors"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 )
@@ -38,12 +36,9 @@ func (s *scene) takePair(lane Lane, status Status) (id ID, stan, own uint32) {
 // moment, and the journal of this one is only closed so that the test may end.
 func (s *scene) crash(t testing.TB) {
 	s.t.Helper()
-	b, err := os.ReadFile(s.path("journal.db"))
-	s.must(err)
+	dir := copyJournal(t, s.opts.Dir, nil)
 	s.close()
-	s.opts.Dir = filepath.Join(t.TempDir(), "journal")
-	s.must(os.Mkdir(s.opts.Dir, 0o700))
-	s.must(os.WriteFile(s.path("journal.db"), b, 0o600))
+	s.opts.Dir = dir
 	s.open()
 }
 
@@ -81,10 +76,7 @@ func TestReversalSTANIsSeenFromOutside(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	id, _, own := s.takePair(lane1, Owed)
-	b, err := os.ReadFile(s.path("journal.db"))
-	s.must(err)
-	dir := t.TempDir()
-	s.must(os.WriteFile(filepath.Join(dir, "journal.db"), b, 0o600))
+	dir := copyJournal(t, s.opts.Dir, nil)
 	look, err := Inspect(dir, time.Second)
 	s.must(err)
 	defer func() { _ = look.Close() }()

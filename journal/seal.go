@@ -1,10 +1,8 @@
 package journal
 
 import (
-	"crypto/aes"
-	"crypto/cipher"
+	"crypto/hmac"
 	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 )
 
@@ -14,47 +12,66 @@ const KeyBytes = 32
 // sealer seals images with AES-256-GCM. Journal id and entry id are associated
 // data: an image moved to another entry or another journal does not open.
 type sealer struct {
-	aead      cipher.AEAD
-	keyID     string
+	keys      KeySource
+	current   DeviceKey
+	cards     Secret // derived: makes tokens of cards
 	journalID []byte
 }
 
+// Purposes of keys that are derived from the device's.
+const (
+	purposeChain = "uncharge chain of steps"
+	purposeCards = "uncharge card tokens"
+)
+
 // newSealer returns nil for no key: such a journal can be read, and refuses to
 // begin anything whose image it would have to store open (L11).
-func newSealer(deviceKey, journalID []byte) (*sealer, error) {
-	if len(deviceKey) == 0 {
+func newSealer(keys KeySource, journalID []byte) (*sealer, error) {
+	if keys == nil {
 		return nil, nil
 	}
-	if len(deviceKey) != KeyBytes {
-		return nil, fmt.Errorf("%w: it must be %d bytes, is %d", ErrKey, KeyBytes, len(deviceKey))
-	}
-	block, err := aes.NewCipher(deviceKey)
+	current, err := keys.Current()
 	if err != nil {
 		return nil, err
 	}
-	aead, err := cipher.NewGCMWithRandomNonce(block)
+	cards, err := current.Derive(purposeCards)
 	if err != nil {
 		return nil, err
 	}
-	id := sha256.Sum256(append([]byte("uncharge key id\x00"), deviceKey...))
-	return &sealer{aead, hex.EncodeToString(id[:8]), journalID}, nil
+	return &sealer{keys, current, cards, journalID}, nil
 }
 
 func (s *sealer) associated(id ID) []byte {
 	return append(append([]byte(nil), s.journalID...), key(id)...)
 }
 
-func (s *sealer) seal(id ID, image []byte) []byte {
-	return s.aead.Seal(nil, nil, image, s.associated(id))
+func (s *sealer) seal(id ID, image []byte) ([]byte, error) {
+	return s.current.Seal(image, s.associated(id))
 }
 
+// open opens under the key that it was sealed with, which may be an older one.
 func (s *sealer) open(id ID, keyID string, sealed []byte) ([]byte, error) {
-	if keyID != s.keyID {
-		return nil, fmt.Errorf("entry %d: %w: sealed under key %s, this device has %s", id, ErrKey, keyID, s.keyID)
+	k := s.current
+	if keyID != k.ID() {
+		var err error
+		if k, err = s.keys.ByID(keyID); err != nil {
+			return nil, fmt.Errorf("entry %d: %w", id, err)
+		}
 	}
-	image, err := s.aead.Open(nil, nil, sealed, s.associated(id))
+	image, err := k.Open(sealed, s.associated(id))
 	if err != nil {
-		return nil, fmt.Errorf("entry %d: %w: the sealed image does not open", id, ErrDamaged)
+		return nil, fmt.Errorf("entry %d: the sealed image: %w", id, err)
 	}
 	return image, nil
+}
+
+// cardToken is the same for the same card on this device, and tells nobody without
+// the key which card it is. A key that was replaced gives other tokens.
+func (s *sealer) cardToken(pan Secret) string {
+	if len(pan) == 0 || s == nil {
+		return ""
+	}
+	h := hmac.New(sha256.New, s.cards)
+	h.Write(pan)
+	return string(h.Sum(nil)[:8])
 }

@@ -2,13 +2,9 @@ package journal
 
 import (
 	"bytes"
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"runtime/debug"
 	"sync/atomic"
 	"syscall"
@@ -18,11 +14,12 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 )
 
-// Names in the directory.
+// Names in the directory. FORMAT.md explains each.
 const (
-	storeName = "journal.db"
-	newName   = "journal.db.new"
-	lockName  = "journal.lock"
+	storeName  = "journal.db"
+	newName    = "journal.db.new"
+	lockName   = "journal.lock"
+	poisonName = "journal.poisoned"
 )
 
 // Buckets and keys of the store; FORMAT.md explains each.
@@ -32,52 +29,25 @@ var (
 	bucketOpen    = []byte("open")   // begun and owed: what recovery must look at
 	bucketParked  = []byte("parked") // parked: visible, not tried
 	bucketLanes   = []byte("lanes")  // last trace number of each lane
+	bucketIndex   = []byte("index")  // entries by what people ask for
+	bucketChain   = []byte("chain")  // a row of every frame
+	bucketNotes   = []byte("notes")  // payloads of frames that belong to no entry
 
 	keyFormat = []byte("format")
 	keyID     = []byte("id")
+	keyState  = []byte("state")
 )
 
-const formatVersion = 1
+// buckets are those of format 2; format 1 had neither index nor chain.
+var (
+	bucketsOfFormat1 = [][]byte{bucketMeta, bucketEntries, bucketOpen, bucketParked, bucketLanes}
+	buckets          = append(bucketsOfFormat1[:5:5], bucketIndex, bucketChain, bucketNotes)
+)
+
+const formatVersion = 2
 
 // formatMark says whose file it is and in which version.
-func formatMark() []byte { return append([]byte("uncharge journal "), formatVersion) }
-
-// createStore makes an empty store under a temporary name, closes it, renames it
-// and syncs the directory. bbolt's own first creation is not safe: a power cut
-// inside it leaves a file that panics on open. The caller holds the lock.
-func createStore(dir string) error {
-	tmp, path := filepath.Join(dir, newName), filepath.Join(dir, storeName)
-	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err // a leftover of a creation that was cut; it never held anything
-	}
-	db, err := bolt.Open(tmp, 0o600, &bolt.Options{Timeout: time.Second})
-	if err != nil {
-		return err
-	}
-	err = db.Update(func(tx *bolt.Tx) error {
-		for _, name := range [][]byte{bucketMeta, bucketEntries, bucketOpen, bucketParked, bucketLanes} {
-			if _, err := tx.CreateBucket(name); err != nil {
-				return err
-			}
-		}
-		id := make([]byte, 16)
-		if _, err := rand.Read(id); err != nil {
-			return err
-		}
-		meta := tx.Bucket(bucketMeta)
-		if err := meta.Put(keyFormat, formatMark()); err != nil {
-			return err
-		}
-		return meta.Put(keyID, id)
-	})
-	if err := errors.Join(err, db.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return err
-	}
-	return syncDir(dir)
-}
+func formatMark(version byte) []byte { return append([]byte("uncharge journal "), version) }
 
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
@@ -95,32 +65,23 @@ type store struct {
 	// broken is set when bbolt panicked. It may still hold locks of its own then,
 	// so it is not called again, not even to be closed.
 	broken atomic.Bool
-	// damage is what is wrong with a file that was opened for looking all the same.
-	damage error
 }
 
-// openStore opens an existing store and checks that it is ours. It never
-// creates one: bbolt would start empty over a zero-length file (L13).
-func openStore(path string, readOnly bool, wait time.Duration) (*store, error) {
-	if err := looksLikeStore(path); err != nil {
-		return nil, err
-	}
+// openStore opens an existing store for writing. Whoever calls it has looked at it
+// before: bbolt would start empty over a zero-length file, and may write when it
+// opens one (L13).
+func openStore(path string, wait time.Duration) (*store, error) {
 	s := &store{path: path}
-	mapSize := 0
-	if !readOnly {
-		// Large enough that the map does not grow in a journal's life: growing waits
-		// for readers. Small enough for 32-bit machines.
-		mapSize = 64 << 20
-	}
 	err := s.contained(func() error {
 		var err error
 		s.db, err = bolt.Open(path, 0o600, &bolt.Options{
-			Timeout:         max(wait, time.Millisecond), // zero would wait for ever
-			ReadOnly:        readOnly,
-			InitialMmapSize: mapSize,
+			Timeout: max(wait, time.Millisecond), // zero would wait for ever
+			// Large enough that the map does not grow in a journal's life: growing waits
+			// for readers. Small enough for 32-bit machines.
+			InitialMmapSize: 64 << 20,
 			OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
 				var err error
-				s.file, err = os.OpenFile(name, flag, mode)
+				s.file, err = os.OpenFile(name, flag&^os.O_CREATE, mode)
 				return s.file, err
 			},
 		})
@@ -134,10 +95,6 @@ func openStore(path string, readOnly bool, wait time.Duration) (*store, error) {
 			return fmt.Errorf("%w: %s: %w", ErrDamaged, s.path, err)
 		}
 		s.db.AllocSize = 256 << 10 // grow in small steps: terminals have small flash
-		if err := s.db.View(checkFormat); err != nil {
-			return err
-		}
-		s.damage = checkMetaPages(s.file, s.db.Info().PageSize)
 		return nil
 	})
 	if err != nil {
@@ -176,53 +133,129 @@ func (s *store) contained(do func() error) (err error) {
 	return do()
 }
 
-func looksLikeStore(path string) error {
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: %s", ErrNone, path)
+// checkFormat says in which format a store is, when it is one of ours.
+func checkFormat(t tree) (byte, error) {
+	foreign := fmt.Errorf("%w: a store of another program; it was left as it is", ErrForeign)
+	mark, err := t.get(bucketMeta, keyFormat)
+	if errors.Is(err, errNoBucket) {
+		return 0, foreign
 	}
+	if err != nil {
+		return 0, err
+	}
+	n := len(formatMark(0))
+	if len(mark) != n || !bytes.Equal(mark[:n-1], formatMark(0)[:n-1]) {
+		return 0, foreign
+	}
+	version := mark[n-1]
+	names := buckets
+	switch {
+	case version > formatVersion:
+		return 0, fmt.Errorf("%w: format %d, this program knows %d; it was left as it is", ErrNewer, version, formatVersion)
+	case version == 1:
+		names = bucketsOfFormat1
+	case version == 0:
+		return 0, foreign
+	}
+	for _, name := range names {
+		if err := t.ascend(name, nil, func(_, _ []byte) bool { return false }); err != nil {
+			return 0, err
+		}
+	}
+	id, err := t.get(bucketMeta, keyID)
+	if err == nil && len(id) != 16 {
+		err = fmt.Errorf("%w: the journal id is missing", ErrDamaged)
+	}
+	return version, err
+}
+
+// identify says whose store it is and how far it has got.
+func identify(t tree) (journalID []byte, st storeState, err error) {
+	id, err := t.get(bucketMeta, keyID)
+	if err != nil {
+		return nil, st, err
+	}
+	value, err := t.get(bucketMeta, keyState)
+	if err != nil {
+		return nil, st, err
+	}
+	st, err = decodeState(value)
+	return bytes.Clone(id), st, err
+}
+
+// boltTree is the open store in one transaction.
+type boltTree struct{ tx *bolt.Tx }
+
+func (t boltTree) bucket(name []byte) (*bolt.Bucket, error) {
+	if b := t.tx.Bucket(name); b != nil {
+		return b, nil
+	}
+	return nil, fmt.Errorf("%w: bucket %s is missing", ErrDamaged, name)
+}
+
+func (t boltTree) get(bucket, key []byte) ([]byte, error) {
+	b, err := t.bucket(bucket)
+	if err != nil {
+		return nil, err
+	}
+	return b.Get(key), nil
+}
+
+func (t boltTree) ascend(bucket, from []byte, visit func(k, v []byte) bool) error {
+	b, err := t.bucket(bucket)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = f.Close() }()
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if info.Size() == 0 {
-		return fmt.Errorf("%w: %s is empty; it was left as it is", ErrDamaged, path)
-	}
-	// Either page may be torn; one that fits makes it a store worth opening.
-	head := make([]byte, 20)
-	magic := binary.NativeEndian.AppendUint32(nil, 0xED0CDAED) // at byte 16 of both meta pages
-	for _, page := range []int64{0, 4096, 8192, 16384, 32768, 65536} {
-		if _, err := f.ReadAt(head, page); err == nil && bytes.Equal(head[16:], magic) {
+	c := b.Cursor()
+	for k, v := c.Seek(from); k != nil; k, v = c.Next() {
+		if !visit(k, v) {
 			return nil
 		}
 	}
-	return fmt.Errorf("%w: %s; it was left as it is", ErrForeign, path)
+	return nil
 }
 
-func checkFormat(tx *bolt.Tx) error {
-	meta := tx.Bucket(bucketMeta)
-	if meta == nil {
-		return fmt.Errorf("%w: a store of another program; it was left as it is", ErrForeign)
+func (t boltTree) descend(bucket, from []byte, visit func(k, v []byte) bool) error {
+	b, err := t.bucket(bucket)
+	if err != nil {
+		return err
 	}
-	mark := meta.Get(keyFormat)
-	want := formatMark()
-	if len(mark) != len(want) || !bytes.Equal(mark[:len(mark)-1], want[:len(want)-1]) {
-		return fmt.Errorf("%w: a store of another program; it was left as it is", ErrForeign)
-	}
-	if v := mark[len(mark)-1]; v > formatVersion {
-		return fmt.Errorf("%w: format %d, this program knows %d; it was left as it is", ErrNewer, v, formatVersion)
-	}
-	for _, name := range [][]byte{bucketEntries, bucketOpen, bucketParked, bucketLanes} {
-		if tx.Bucket(name) == nil {
-			return fmt.Errorf("%w: bucket %s is missing", ErrDamaged, name)
+	c := b.Cursor()
+	k, v := c.Last()
+	if from != nil {
+		if k, v = c.Seek(from); k == nil {
+			k, v = c.Last()
+		} else if bytes.Compare(k, from) > 0 {
+			k, v = c.Prev()
 		}
 	}
-	if len(meta.Get(keyID)) != 16 {
-		return fmt.Errorf("%w: the journal id is missing", ErrDamaged)
+	for ; k != nil; k, v = c.Prev() {
+		if !visit(k, v) {
+			return nil
+		}
 	}
 	return nil
+}
+
+// view reads in one consistent transaction; damage is an error, never a crash.
+func (s *store) view(do func(tree) error) error {
+	err := s.contained(func() error { return s.db.View(func(tx *bolt.Tx) error { return do(boltTree{tx}) }) })
+	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
+		return ErrClosed
+	}
+	return err
+}
+
+// update writes in one commit.
+func (s *store) update(commit func(*bolt.Tx) error, do func(*bolt.Tx) error) error {
+	return s.contained(func() error {
+		tx, err := s.db.Begin(true)
+		if err != nil {
+			return err
+		}
+		if err := do(tx); err != nil {
+			return errors.Join(err, tx.Rollback())
+		}
+		return commit(tx)
+	})
 }

@@ -1,12 +1,9 @@
 package journal
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-
-	bolt "go.etcd.io/bbolt"
 )
 
 // trace is what is known of a lane's trace numbers.
@@ -20,9 +17,9 @@ type trace struct {
 func (t trace) behind(stan uint32) uint32 { return (t.last + stanMax - stan) % stanMax }
 
 // NextSTAN takes the next trace number of a lane: the first is Options.FirstSTAN
-// or one drawn by chance, after 999999 comes 1, and a
-// number that an armed, owed or parked entry of the lane still uses is passed
-// over. It becomes durable with Begin; one that is never used leaves a gap.
+// or one drawn by chance, after 999999 comes 1, and a number that an armed, owed
+// or parked entry of the lane still uses is passed over. It becomes durable with
+// Begin; one that is never used leaves a gap.
 func (j *Journal) NextSTAN(lane Lane) (uint32, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -30,19 +27,17 @@ func (j *Journal) NextSTAN(lane Lane) (uint32, error) {
 		return 0, err
 	}
 	t, known := j.traces[lane]
-	inUse := map[uint32]bool{}
-	err := j.view(func(tx *bolt.Tx) (err error) {
-		value := tx.Bucket(bucketLanes).Get(laneKey(lane))
-		switch {
-		case !known && value != nil:
-			if t.last, err = decodeSTAN(lane, value); err != nil {
-				return err
-			}
-		case !known:
-			t.last = j.beforeFirst()
+	if !known {
+		last, err := j.lane(lane)
+		if err != nil {
+			return 0, fmt.Errorf("next trace number of lane %s: %w", lane, err)
 		}
-		return tracesInUse(tx, lane, inUse)
-	})
+		if last == 0 {
+			last = j.beforeFirst()
+		}
+		t.last = last
+	}
+	inUse, err := j.tracesInUse(lane)
 	if err != nil {
 		return 0, fmt.Errorf("next trace number of lane %s: %w", lane, err)
 	}
@@ -58,47 +53,57 @@ func (j *Journal) NextSTAN(lane Lane) (uint32, error) {
 
 // beforeFirst is the number before a new lane's first one.
 func (j *Journal) beforeFirst() uint32 {
-	if j.first != 0 {
+	if j.first > 1 {
 		return j.first - 1
 	}
-	return rand.Uint32N(stanMax)
+	if j.first == 1 {
+		return stanMax
+	}
+	return 1 + rand.Uint32N(stanMax)
 }
 
-func tracesInUse(tx *bolt.Tx, lane Lane, inUse map[uint32]bool) error {
-	for _, index := range [][]byte{bucketOpen, bucketParked} {
-		c := tx.Bucket(index).Cursor()
-		for k, _ := c.First(); k != nil; k, _ = c.Next() {
-			rec, err := load(tx, ID(binary.BigEndian.Uint64(k)))
-			if errors.Is(err, ErrDamaged) {
-				continue // whatever number it has, the sales of the others must go on (L9)
-			}
-			if err != nil {
-				return err
-			}
-			if rec.Lane == lane {
-				inUse[rec.STAN] = true
-				if rec.ReversalSTAN != 0 {
-					inUse[rec.ReversalSTAN] = true
-				}
+// tracesInUse are the numbers of a lane that an entry which is not settled has. One
+// that cannot be read is passed over: whatever number it has, the sales of the
+// others must go on (L9).
+func (j *Journal) tracesInUse(lane Lane) (map[uint32]bool, error) {
+	inUse := map[uint32]bool{}
+	note := func(rec *record) {
+		if rec.Lane == lane {
+			inUse[rec.STAN] = true
+			if rec.ReversalSTAN != 0 {
+				inUse[rec.ReversalSTAN] = true
 			}
 		}
 	}
-	return nil
+	for _, rec := range j.inflight {
+		note(rec)
+	}
+	for _, name := range [][]byte{bucketOpen, bucketParked} {
+		records, bad, err := j.unsettled(name)
+		if err != nil {
+			return nil, err
+		}
+		if errors.Is(bad, ErrNewer) {
+			return nil, bad
+		}
+		for _, rec := range records {
+			note(rec)
+		}
+	}
+	return inUse, nil
 }
 
-// begun notes that a number is in use and returns the one to keep as the lane's
-// last: callers may begin in another order than they took their numbers in. A
-// number that NextSTAN did not give out starts a new count.
-func (j *Journal) begun(lane Lane, stan uint32) uint32 {
-	t := j.traces[lane]
+// begun notes that a number is in use. The lane's last is then t.kept: callers may
+// begin in another order than they took their numbers in. A number that NextSTAN
+// did not give out starts a new count.
+func (t trace) begun(stan uint32) trace {
 	switch {
 	case t.behind(stan) >= t.handed:
-		t = trace{last: stan, handed: 1, kept: stan}
+		return trace{last: stan, handed: 1, kept: stan}
 	case t.kept == 0 || t.behind(stan) < t.behind(t.kept):
 		t.kept = stan
 	}
-	j.traces[lane] = t
-	return t.kept
+	return t
 }
 
 // Begin records a request before it is sent and arms it (L1, L2). When it
@@ -113,35 +118,49 @@ func (j *Journal) Begin(d Draft) (ID, error) {
 		return 0, fmt.Errorf("begin: %w: the reversal image cannot be sealed", ErrKey) // L11
 	}
 	var id ID
-	err := j.update(func(tx *bolt.Tx) error {
-		n, err := tx.Bucket(bucketEntries).NextSequence()
+	err := j.take(func() (change, error) {
+		id = j.lastID + 1
+		rec, err := j.armed(id, d)
 		if err != nil {
-			return err
+			return change{}, err
 		}
-		id = ID(n)
-		at := j.clock()
-		rec := &record{Entry: Entry{
-			ID: id, Lane: d.Lane, STAN: d.STAN, Type: d.Type, MTI: d.MTI, Amount: d.Amount,
-			Last4: d.Last4, Status: Begun, BegunAt: at, ReversalSTAN: d.ReversalSTAN,
-		}}
-		rec.addStep(Step{Kind: StepBegin, At: at})
-		if len(d.Image) > 0 {
-			rec.Sealed, rec.KeyID = j.seal.seal(id, d.Image), j.seal.keyID
-		}
-		kept := j.begun(d.Lane, d.STAN)
+		t := j.traces[d.Lane].begun(d.STAN)
 		if d.ReversalSTAN != 0 {
-			kept = j.begun(d.Lane, d.ReversalSTAN)
+			t = t.begun(d.ReversalSTAN)
 		}
-		last := encodeSTAN(d.Lane, kept)
-		if err := tx.Bucket(bucketLanes).Put(laneKey(d.Lane), last); err != nil {
-			return err
-		}
-		return save(tx, rec)
+		rec.LaneLast = t.kept
+		return change{rec, func() { j.lastID, j.traces[d.Lane] = id, t }}, nil
 	})
 	if err != nil {
 		return 0, fmt.Errorf("begin: %w", err)
 	}
 	return id, nil
+}
+
+// armed is the first form of an entry.
+func (j *Journal) armed(id ID, d Draft) (*record, error) {
+	s := j.stamp(Step{Kind: StepBegin})
+	rec := &record{Entry: Entry{
+		ID: id, Lane: d.Lane, STAN: d.STAN, Type: d.Type, MTI: d.MTI, Amount: d.Amount,
+		Last4: d.Last4, Status: Begun, BegunAt: s.At, ReversalSTAN: d.ReversalSTAN,
+	}}
+	rec.addStep(s)
+	rec.Card = j.seal.cardToken(d.PAN)
+	if len(d.Image) == 0 {
+		return rec, nil
+	}
+	sealed, err := j.seal.seal(id, d.Image)
+	rec.Sealed, rec.KeyID = sealed, ""
+	if err == nil {
+		rec.KeyID = j.seal.current.ID()
+	}
+	return rec, err
+}
+
+// stamp says when a step is taken, by both clocks.
+func (j *Journal) stamp(s Step) Step {
+	s.At, s.Boot, s.SinceBoot = j.clock(), j.boot, sinceBoot()
+	return s
 }
 
 // Complete records that the sale stands (L3). Only when it has returned nil may
@@ -250,22 +269,16 @@ func (j *Journal) Late(id ID, a Answer) error {
 // Image opens the sealed reversal image. Errors: ErrNoImage once the entry is
 // settled, ErrKey, ErrDamaged, ErrNoEntry.
 func (j *Journal) Image(id ID) ([]byte, error) {
-	var image []byte
-	err := j.view(func(tx *bolt.Tx) error {
-		rec, err := load(tx, id)
-		if err != nil {
-			return err
-		}
-		if len(rec.Sealed) == 0 {
-			return fmt.Errorf("entry %d: %w: it is %s", id, ErrNoImage, rec.Status)
-		}
-		if j.seal == nil {
-			return fmt.Errorf("entry %d: %w", id, ErrKey)
-		}
-		image, err = j.seal.open(id, rec.KeyID, rec.Sealed)
-		return err
-	})
-	return image, err
+	rec, err := j.record(id)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(rec.Sealed) == 0:
+		return nil, fmt.Errorf("entry %d: %w: it is %s", id, ErrNoImage, rec.Status)
+	case j.seal == nil:
+		return nil, fmt.Errorf("entry %d: %w", id, ErrKey)
+	}
+	return j.seal.open(id, rec.KeyID, rec.Sealed)
 }
 
 func (a Answer) apply(r *record) error {
@@ -291,89 +304,28 @@ func (j *Journal) step(id ID, to Status, s Step, apply func(*record) error) erro
 // stepNoted is the one way in which an entry changes. A status of 0 means that
 // the step is no move.
 func (j *Journal) stepNoted(id ID, to Status, apply func(*record) (Step, error)) error {
-	return j.update(func(tx *bolt.Tx) error {
-		rec, err := load(tx, id)
+	return j.take(func() (change, error) {
+		before, err := j.newest(id)
 		if err != nil {
-			return err
+			return change{}, err
 		}
-		if to != 0 && !rec.Status.CanMove(to) {
-			return &MoveError{id, rec.Status, to}
+		if to != 0 && !before.Status.CanMove(to) {
+			return change{}, &MoveError{id, before.Status, to}
 		}
+		rec := before.copied()
 		s, err := apply(rec)
 		if err != nil {
-			return err
+			return change{}, err
 		}
 		if to != 0 {
 			rec.Status = to
 		}
-		s.At = j.clock()
-		rec.addStep(s)
-		return save(tx, rec)
+		rec.addStep(j.stamp(s))
+		if rec.Status != Begun && rec.Status != Owed && rec.Status != Parked {
+			rec.Sealed, rec.KeyID = nil, "" // settled: nothing needs it any more (L11)
+		}
+		return change{rec: rec}, nil
 	})
-}
-
-// save writes an entry and its place in the indexes. An entry that is settled
-// needs no reversal any more: its image goes in the same commit (L11).
-func save(tx *bolt.Tx, rec *record) error {
-	open, parked := rec.Status == Begun || rec.Status == Owed, rec.Status == Parked
-	if !open && !parked {
-		rec.Sealed, rec.KeyID = nil, ""
-	}
-	value, err := rec.encode()
-	if err != nil {
-		return err
-	}
-	if err := tx.Bucket(bucketEntries).Put(key(rec.ID), value); err != nil {
-		return err
-	}
-	for _, index := range []struct {
-		name []byte
-		in   bool
-	}{{bucketOpen, open}, {bucketParked, parked}} {
-		b := tx.Bucket(index.name)
-		if !index.in {
-			err = b.Delete(key(rec.ID))
-		} else if b.Get(key(rec.ID)) == nil {
-			err = b.Put(key(rec.ID), []byte{})
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// update runs one step in one commit. An error of the step itself changes
-// nothing. An error of the commit leaves the outcome unknown: going on over the
-// same file could lose acknowledged steps, so the journal stops (L13).
-func (j *Journal) update(do func(*bolt.Tx) error) error {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if err := j.usable(); err != nil {
-		return err
-	}
-	var committing bool
-	err := j.store.contained(func() error {
-		tx, err := j.store.db.Begin(true)
-		if err != nil {
-			return err
-		}
-		defer func() {
-			if !committing {
-				_ = tx.Rollback()
-			}
-		}()
-		if err := do(tx); err != nil {
-			return err
-		}
-		committing = true
-		return j.commit(tx)
-	})
-	if err != nil && (committing || j.store.broken.Load()) {
-		j.failed = fmt.Errorf("%w: %w", ErrPoisoned, err)
-		return j.failed
-	}
-	return err
 }
 
 // usable says why no step can be taken. The caller holds mu.

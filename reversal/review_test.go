@@ -184,6 +184,7 @@ func TestL9AForeignKeyShutsItsLaneOnly(t *testing.T) {
 func TestL13DrainTellsWhatItCannotRead(t *testing.T) {
 	play(t, func(t *testing.T, s *scene) {
 		bad, good := s.planted(lane1), s.planted(lane1)
+		s.must(s.journal.Compact()) // into the store
 		s.must(s.journal.Close())
 		path := filepath.Join(s.dir, "journal.db")
 		b, err := os.ReadFile(path)

@@ -257,9 +257,7 @@ func (s *scene) entries() int {
 func (s *scene) onDisk(id journal.ID) journal.Entry {
 	s.t.Helper()
 	dir := s.t.TempDir()
-	b, err := os.ReadFile(filepath.Join(s.dir, "journal.db"))
-	s.must(err)
-	s.must(os.WriteFile(filepath.Join(dir, "journal.db"), b, 0o600))
+	s.must(os.CopyFS(dir, os.DirFS(s.dir)))
 	snap, err := journal.Inspect(dir, time.Second)
 	s.must(err)
 	defer func() { _ = snap.Close() }()
@@ -305,11 +303,12 @@ func (s *scene) drain() {
 // replaced by a read-only one.
 func (s *scene) spoil() {
 	s.t.Helper()
-	path, err := filepath.EvalSymlinks(filepath.Join(s.dir, "journal.db"))
+	path, err := filepath.EvalSymlinks(filepath.Join(s.dir, "journal.wal.000001"))
 	s.must(err)
 	readOnly, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
 	s.must(err)
 	defer func() { _ = syscall.Close(readOnly) }()
+	found := false
 	list, err := os.ReadDir("/proc/self/fd")
 	s.must(err)
 	for _, f := range list {
@@ -318,10 +317,12 @@ func (s *scene) spoil() {
 			_, err := fmt.Sscan(f.Name(), &fd)
 			s.must(err)
 			s.must(syscall.Dup3(readOnly, fd, syscall.O_CLOEXEC))
-			return
+			found = true
 		}
 	}
-	s.t.Fatal("scene: the journal's file is not open")
+	if !found {
+		s.t.Fatal("scene: the journal's file is not open")
+	}
 }
 
 // check holds the closed journal against what the host heard, whatever the case

@@ -1,0 +1,364 @@
+package journal
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// carry makes a new generation of a journal's files with everything that a reader
+// has: its entries in their newest form, the whole chain, the trace numbers. What
+// was made is read again and held against the chain before it takes the place of
+// the old files; a problem leaves those as they are. The caller holds the lock and
+// has stopped all steps.
+func carry(dir string, from reader, st storeState, keys KeySource) error {
+	return build(dir, from.journalID, st, func(db *bolt.DB, st *storeState) error {
+		err := from.tail.read(func() error {
+			return from.view(func(t tree) error {
+				c := &carrier{db: db, from: t, tail: from.tail}
+				return errors.Join(c.entries(), c.rows(st), c.lanes())
+			})
+		})
+		if err != nil {
+			return err
+		}
+		st.LastID = from.tail.lastID
+		st.Applied, st.Chain = from.tail.newest(), bytes.Clone(from.tail.link[:])
+		return nil
+	}, func(path string) error {
+		head, err := from.Head()
+		if err != nil {
+			return err
+		}
+		return checkMade(path, &head, keys)
+	})
+}
+
+// carrier copies what a reader has into a new store, some thousand values a
+// commit.
+type carrier struct {
+	db   *bolt.DB
+	from tree
+	tail *tail
+}
+
+// batches calls put for every key of a bucket, in commits of bounded size.
+func (c *carrier) batches(bucket []byte, put func(tx *bolt.Tx, k, v []byte) error) error {
+	next := []byte{}
+	for next != nil {
+		err := c.db.Update(func(tx *bolt.Tx) error {
+			n, start := 0, next
+			next = nil
+			var bad error
+			err := c.from.ascend(bucket, start, func(k, v []byte) bool {
+				if n++; n > buildBatch {
+					next = bytes.Clone(k)
+					return false
+				}
+				bad = put(tx, k, v)
+				return bad == nil
+			})
+			return errors.Join(err, bad)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *carrier) entries() error {
+	err := c.batches(bucketEntries, func(tx *bolt.Tx, k, v []byte) error {
+		id := entryID(k)
+		if c.tail.items[id] != nil || c.tail.pruned[id] != 0 {
+			return nil
+		}
+		rec, err := decode(id, v)
+		if err != nil {
+			return err
+		}
+		rec.value = bytes.Clone(v)
+		return save(tx, rec)
+	})
+	if err != nil {
+		return err
+	}
+	return c.db.Update(func(tx *bolt.Tx) error {
+		for _, item := range c.tail.items {
+			if err := save(tx, item.rec); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (c *carrier) rows(st *storeState) error {
+	for _, bucket := range [][]byte{bucketChain, bucketNotes} {
+		if err := c.batches(bucket, func(tx *bolt.Tx, k, v []byte) error {
+			return tx.Bucket(bucket).Put(k, bytes.Clone(v))
+		}); err != nil {
+			return err
+		}
+	}
+	return c.db.Update(func(tx *bolt.Tx) error {
+		for i, r := range c.tail.rows {
+			if err := tx.Bucket(bucketChain).Put(indexOf(c.tail.from+uint64(i)+1), r.encode()); err != nil {
+				return err
+			}
+		}
+		for _, f := range c.tail.notes {
+			if err := tx.Bucket(bucketNotes).Put(indexOf(f.index), f.payload); err != nil {
+				return err
+			}
+			if err := applyOne(tx, st, f, nil); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (c *carrier) lanes() error {
+	return c.db.Update(func(tx *bolt.Tx) error {
+		var bad error
+		err := c.from.ascend(bucketLanes, nil, func(k, v []byte) bool {
+			bad = tx.Bucket(bucketLanes).Put(k, bytes.Clone(v))
+			return bad == nil
+		})
+		for lane, last := range c.tail.lanes {
+			err = errors.Join(err, tx.Bucket(bucketLanes).Put(laneKey(lane), encodeSTAN(lane, last)))
+		}
+		return errors.Join(err, bad)
+	})
+}
+
+// checkMade reads a store that was just made, as it is on the disk, and follows the
+// chain through it, to a head if there is one.
+func checkMade(path string, head *Head, keys KeySource) error {
+	l, f, err := lookAtFile(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	id, st, err := identify(l.pages)
+	if err := errors.Join(l.damage, err); err != nil {
+		return err
+	}
+	made := reader{path: path, journalID: id, tail: newTail(st), view: l.view}
+	report, err := made.verify(context.Background(), keys, head)
+	if err == nil {
+		err = report.Err()
+	}
+	if err != nil {
+		return fmt.Errorf("what was written into %s does not fit: %w", filepath.Base(path), err)
+	}
+	return nil
+}
+
+// Recover gives a journal that a failed write has stopped a new life: everything
+// that is durable, and of the steps whose outcome was unknown those that can be
+// read whole, is carried into new files, checked there, and put in the place of the
+// old ones. Going on over the old files, or opening them again, would not be safe:
+// after a failed sync the kernel shows what the disk may not have (L13).
+//
+// Steps that were under way got ErrPoisoned; when Recover has returned nil, Entry
+// tells what became of them. An error leaves the old files as they are and the
+// journal stopped; Recover may be called again, for instance on a disk that has
+// room by then. A journal that works is left alone.
+func (j *Journal) Recover() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.closed {
+		return ErrClosed
+	}
+	if j.failed == nil {
+		return nil
+	}
+	for j.leading || j.applying {
+		j.room.Wait()
+	}
+	j.adopt()
+	if err := carry(j.dir, j.reader, j.state, j.keys); err != nil {
+		return fmt.Errorf("recover: %w", err)
+	}
+	if err := j.renew(false); err != nil {
+		return fmt.Errorf("recover: %w", err)
+	}
+	return nil
+}
+
+// adopt takes in what can be read of the steps whose outcome is unknown, up to the
+// first that cannot. The caller holds mu, and nobody writes.
+func (j *Journal) adopt() {
+	j.tail.mu.Lock()
+	defer j.tail.mu.Unlock()
+	l, err := linkerOf(j.keys, j.tailKey())
+	if err != nil && !errors.Is(err, ErrKey) {
+		return
+	}
+	blind := err != nil
+	for _, f := range j.leftover() {
+		if f.index != j.tail.newest()+1 || !blind && !l.fits(j.tail.link, f.index, rowOf(f), f.chain) || j.tail.add(f) != nil {
+			return
+		}
+		if f.kind == frameKey {
+			return // what follows is under another key, and was not acknowledged either
+		}
+	}
+}
+
+// tailKey is the key of the chain behind the newest durable step.
+func (j *Journal) tailKey() string {
+	id := j.state.ChainKey
+	for _, f := range j.tail.notes {
+		var k rekey
+		if f.kind == frameKey && unmarshalFrame(f, &k) == nil {
+			id = k.Key
+		}
+	}
+	return id
+}
+
+// leftover reads the frames behind the newest durable one, as far as the disk gives
+// them.
+func (j *Journal) leftover() (frames []*frame) {
+	var regions []scanned
+	for n := range 2 {
+		if s, err := j.wal.scan(n); err == nil {
+			regions = append(regions, s)
+		}
+	}
+	slices.SortFunc(regions, func(a, b scanned) int { return cmp.Compare(a.epoch, b.epoch) })
+	for _, s := range regions {
+		for _, f := range s.frames {
+			if f.index > j.tail.newest() {
+				frames = append(frames, f)
+			}
+		}
+	}
+	return frames
+}
+
+// Compact makes the journal's files anew, as small as what they hold, and
+// overwrites the old ones: what was shredded or pruned, and every sealed image that
+// no entry needs any more, is gone from them when it returns nil (FORMAT.md says
+// what a flash chip may still have). No step is taken meanwhile: call it when the
+// terminal is idle. An error before the new files are in place changes nothing.
+func (j *Journal) Compact() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for j.leading || j.applying {
+		j.room.Wait()
+	}
+	if err := j.usable(); err != nil {
+		return err
+	}
+	if err := carry(j.dir, j.reader, j.state, j.keys); err != nil {
+		return fmt.Errorf("compact: %w", err)
+	}
+	if err := j.renew(true); err != nil { // the old files are not the journal any more
+		j.poison(err)
+		return fmt.Errorf("compact: %w", j.failed)
+	}
+	return nil
+}
+
+// renew goes on with the files that were just put in place. The caller holds mu,
+// and nobody writes.
+func (j *Journal) renew(wipe bool) error {
+	store, err := openStore(filepath.Join(j.dir, storeName), LockWaitDefault)
+	if err != nil {
+		return err
+	}
+	var st storeState
+	err = store.view(func(t tree) (err error) {
+		_, st, err = identify(t)
+		return err
+	})
+	var w *wal
+	if err == nil {
+		w, err = openWAL(j.dir, j.journalID, st, false)
+	}
+	if err != nil {
+		return errors.Join(err, store.close())
+	}
+	oldStore, oldWAL := j.store, j.wal
+	j.tail.mu.Lock()
+	j.store, j.wal, j.state = store, w, st
+	j.tail.reset(st)
+	j.tail.mu.Unlock()
+	if wipe {
+		err = errors.Join(wipeFile(oldStore.file), wipeFile(oldWAL.file.(osFile).File))
+	}
+	_ = errors.Join(oldStore.close(), oldWAL.close()) // no name leads to them any more
+	j.index, j.durable, j.link, j.lastID = st.Applied, st.Applied, link(st.Chain), st.LastID
+	j.queue, j.inflight, j.full, j.before = nil, map[ID]*record{}, [2]uint64{}, 0
+	j.cur, j.off, j.epoch, j.ready = 0, regionHead, [2]uint32{1, 2}, [2]bool{false, true}
+	j.bootNote, j.keyNote = nil, nil
+	j.noteBoot(nil)
+	if err := errors.Join(err, j.continueChain(st.ChainKey, j.keys)); err != nil {
+		return err
+	}
+	if j.failed != nil {
+		if err := os.Remove(filepath.Join(j.dir, poisonName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		j.failed = nil
+	}
+	return nil
+}
+
+// wipeFile overwrites a file that has no name any more.
+func wipeFile(f *os.File) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	zero := make([]byte, 64<<10)
+	for at := int64(0); at < info.Size(); at += int64(len(zero)) {
+		if _, err := f.WriteAt(zero[:min(int64(len(zero)), info.Size()-at)], at); err != nil {
+			return err
+		}
+	}
+	return f.Sync()
+}
+
+// rescue carries a journal over that a process left after a failed write: those
+// files are not to be trusted with anything new. The caller holds the lock.
+func rescue(o Options, look *look) error {
+	id, st, err := identify(look.pages)
+	if err != nil {
+		return err
+	}
+	from := reader{path: filepath.Join(o.Dir, storeName), journalID: id, view: look.view}
+	if err := st.isHere(o, from.journalID); err != nil {
+		return err
+	}
+	w, err := openWAL(o.Dir, from.journalID, st, true)
+	if err != nil {
+		return err
+	}
+	_, frames, err := w.unapplied(st)
+	if err := errors.Join(err, w.close()); err != nil {
+		return err
+	}
+	if _, err := follow(st, frames, o.Keys); err != nil {
+		return err
+	}
+	if from.tail, err = tailWith(st, frames); err != nil {
+		return err
+	}
+	if err := carry(o.Dir, from, st, o.Keys); err != nil {
+		return err
+	}
+	return os.Remove(filepath.Join(o.Dir, poisonName))
+}

@@ -1,0 +1,280 @@
+package journal
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"iter"
+	"math"
+	"slices"
+	"time"
+)
+
+// Query selects entries; what is named must all fit. The zero value selects all,
+// oldest first. A trace number, an RRN, an amount and a time are found in the
+// index: their cost does not follow history.
+type Query struct {
+	From, To    ID               // inclusive; 0 means open
+	Newest      bool             // newest first
+	Limit       int              // 0 means no limit
+	Status      []Status         // any of these; empty means all
+	Lane        Lane             // empty parts match every lane
+	STAN        uint32           // 0 means any
+	RRN         string           // "" means any
+	AmountMinor int64            // of the request, 0 means any
+	Last4       string           // "" means any
+	Since       time.Time        // begun at or after this wall time; zero means open
+	Until       time.Time        // begun before this; zero means open
+	Keep        func(Entry) bool // nil keeps all
+
+	card string // token of a card, see Journal.WithCard
+}
+
+// entriesPage is how many entries one look at the store covers: a reader that
+// takes its time must not hold up the writer.
+const entriesPage = 256
+
+// Entries streams the entries that a query selects. An entry that cannot be
+// read is yielded as an error and the stream goes on behind it; any other error
+// ends it. What is begun after it started is not seen; what is changed meanwhile
+// may or may not be.
+func (r reader) Entries(q Query) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		newest, err := r.newestID()
+		if err != nil {
+			yield(Entry{}, err)
+			return
+		}
+		if q.To == 0 || q.To > newest {
+			q.To = newest // or a caller that writes while it reads would never end
+		}
+		page := r.scanned
+		if lo, hi, ok := q.indexRange(); ok {
+			page = func(q Query, from ID) ([]pageItem, ID, error) { return r.found(q, from, lo, hi) }
+		}
+		next, given := q.start(), 0
+		for next != 0 {
+			items, following, err := page(q, next)
+			if err != nil {
+				yield(Entry{}, err)
+				return
+			}
+			for _, item := range items {
+				rec, err := item.read()
+				if err == nil && !q.selects(rec) {
+					continue
+				}
+				e := Entry{ID: item.id}
+				if err == nil {
+					e = r.entry(rec)
+				}
+				if err == nil && q.Keep != nil && !q.Keep(e) {
+					continue
+				}
+				if !yield(e, err) {
+					return
+				}
+				if given++; q.Limit > 0 && given >= q.Limit {
+					return
+				}
+			}
+			next = following
+		}
+	}
+}
+
+// pageItem is an entry that was copied out of a look at the store, and is read
+// after it.
+type pageItem struct {
+	id    ID
+	value []byte
+	rec   *record
+	err   error
+}
+
+func (i pageItem) read() (*record, error) {
+	if i.rec != nil || i.err != nil {
+		return i.rec, i.err
+	}
+	return decode(i.id, i.value)
+}
+
+func (q Query) start() ID {
+	if q.Newest {
+		return q.To
+	}
+	if q.To == 0 {
+		return 0
+	}
+	return max(q.From, 1)
+}
+
+func (q Query) selects(rec *record) bool {
+	return (len(q.Status) == 0 || slices.Contains(q.Status, rec.Status)) &&
+		(q.Lane.Terminal == "" || q.Lane.Terminal == rec.Lane.Terminal) &&
+		(q.Lane.Merchant == "" || q.Lane.Merchant == rec.Lane.Merchant) &&
+		(q.STAN == 0 || q.STAN == rec.STAN) &&
+		(q.RRN == "" || q.RRN == rec.RRN) &&
+		(q.AmountMinor == 0 || q.AmountMinor == rec.Amount.Minor) &&
+		(q.Last4 == "" || q.Last4 == rec.Last4) &&
+		(q.card == "" || q.card == rec.Card) &&
+		(q.Since.IsZero() || !rec.BegunAt.Before(q.Since)) &&
+		(q.Until.IsZero() || rec.BegunAt.Before(q.Until))
+}
+
+func (q Query) within(id ID) bool { return id >= max(q.From, 1) && id <= q.To }
+
+// indexRange says which values of the index the entries of a query stand under,
+// from the one that selects most.
+func (q Query) indexRange() (lo, hi indexValue, ok bool) {
+	one := func(v indexValue) (indexValue, indexValue, bool) { return v, v, true }
+	switch {
+	case q.RRN != "" && len(q.RRN) <= textMax:
+		return one(indexValue{indexRRN, rrnValue(q.RRN)})
+	case q.card != "":
+		return one(indexValue{indexCard, q.card})
+	case q.STAN != 0:
+		return one(indexValue{indexSTAN, stanValue(q.STAN)})
+	case q.AmountMinor != 0:
+		return one(indexValue{indexAmount, amountValue(q.AmountMinor)})
+	case q.Since.IsZero() && q.Until.IsZero():
+		return lo, hi, false
+	}
+	since, until := time.Unix(math.MinInt64, 0), time.Unix(math.MaxInt64, 0)
+	if !q.Since.IsZero() {
+		since = q.Since
+	}
+	if !q.Until.IsZero() {
+		until = q.Until
+	}
+	return indexValue{indexTime, timeValue(since)}, indexValue{indexTime, timeValue(until)}, true
+}
+
+// scanned reads up to entriesPage entries from one id on, and says where the next
+// page starts (0: there is none).
+func (r reader) scanned(q Query, from ID) (page []pageItem, following ID, err error) {
+	bound, n, odd := q.To, 0, false
+	if q.Newest {
+		bound = max(q.From, 1)
+	}
+	visit := func(k, v []byte) bool {
+		id := entryID(k)
+		if id == 0 {
+			odd = true
+			return true
+		}
+		if !q.within(id) {
+			return false
+		}
+		if n++; n > entriesPage {
+			bound = page[len(page)-1].id
+			return false
+		}
+		page = append(page, pageItem{id: id, value: bytes.Clone(v)})
+		return true
+	}
+	err = r.tail.read(func() error {
+		err := r.view(func(t tree) error {
+			if q.Newest {
+				return t.descend(bucketEntries, key(from), visit)
+			}
+			return t.ascend(bucketEntries, key(from), visit)
+		})
+		first, last := from, bound
+		if q.Newest {
+			first, last = bound, from
+		}
+		page = r.withTail(page, first, last)
+		return err
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	sortPage(page, q.Newest)
+	if odd {
+		page = append(page, pageItem{err: fmt.Errorf("%w: a key of the store that is no entry's", ErrDamaged)})
+	}
+	if n > entriesPage && q.Newest {
+		following = bound - 1
+	} else if n > entriesPage {
+		following = bound + 1
+	}
+	return page, following, nil
+}
+
+// withTail puts what the tail says of entries in the place of what the store says.
+// The tail is held still.
+func (r reader) withTail(page []pageItem, first, last ID) []pageItem {
+	page = slices.DeleteFunc(page, func(i pageItem) bool {
+		return r.tail.items[i.id] != nil || r.tail.pruned[i.id] != 0
+	})
+	for id, item := range r.tail.items {
+		if id >= first && id <= last {
+			page = append(page, pageItem{id: id, rec: item.rec})
+		}
+	}
+	return page
+}
+
+func sortPage(page []pageItem, newest bool) {
+	slices.SortFunc(page, func(a, b pageItem) int {
+		if newest {
+			a, b = b, a
+		}
+		return cmp.Compare(a.id, b.id)
+	})
+}
+
+// found reads the entries of one group of ids that stand in the index between two
+// values, and says where the next group starts.
+func (r reader) found(q Query, from ID, lo, hi indexValue) (page []pageItem, following ID, err error) {
+	group := indexGroup(from)
+	first, last := max(groupStart(group), q.From, 1), min(groupStart(group+1)-1, q.To)
+	err = r.tail.read(func() error {
+		err := r.view(func(t tree) (err error) {
+			page, err = stored(t, q, group, lo, hi)
+			return err
+		})
+		page = r.withTail(page, first, last)
+		return err
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	sortPage(page, q.Newest)
+	switch {
+	case q.Newest && first > max(q.From, 1):
+		following = first - 1
+	case !q.Newest && last < q.To:
+		following = last + 1
+	}
+	return page, following, nil
+}
+
+// stored reads what the store's index has of a group.
+func stored(t tree, q Query, group uint32, lo, hi indexValue) (page []pageItem, err error) {
+	seen := map[ID]bool{}
+	prefix := append(indexPrefix(group), lo.kind)
+	err = t.ascend(bucketIndex, append(bytes.Clone(prefix), lo.value...), func(k, _ []byte) bool {
+		if !bytes.HasPrefix(k, prefix) || len(k) < len(prefix)+8 || string(k[len(prefix):len(k)-8]) > hi.value {
+			return false
+		}
+		if id := ID(binary.BigEndian.Uint64(k[len(k)-8:])); q.within(id) && !seen[id] {
+			seen[id] = true
+			page = append(page, pageItem{id: id})
+		}
+		return true
+	})
+	for i := range page {
+		if err != nil {
+			break
+		}
+		var value []byte
+		if value, err = t.get(bucketEntries, key(page[i].id)); err == nil && value == nil {
+			page[i].err = fmt.Errorf("entry %d: %w: it is in the index and nowhere else", page[i].id, ErrDamaged)
+		}
+		page[i].value = bytes.Clone(value)
+	}
+	return page, err
+}

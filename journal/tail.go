@@ -1,0 +1,124 @@
+package journal
+
+import (
+	"maps"
+	"slices"
+	"sync"
+)
+
+// tail is what is durable and not yet in the store: the newest steps, at most two
+// regions of them. What it says of an entry goes before what the store says.
+type tail struct {
+	mu     sync.RWMutex
+	closed bool
+	items  map[ID]*tailItem
+	pruned map[ID]uint64 // entries that leave the store with a frame it has not got
+	lanes  map[Lane]uint32
+	rows   []row    // of the frames after applied, in order
+	notes  []*frame // those among them that belong to no entry
+	from   uint64
+	link   link // at the newest frame
+	lastID ID
+}
+
+// tailItem is the newest durable form of an entry. A record in it is never
+// changed: a step makes another.
+type tailItem struct {
+	rec   *record
+	index uint64
+}
+
+func newTail(st storeState) *tail {
+	t := &tail{}
+	t.reset(st)
+	return t
+}
+
+// tailWith is the tail of frames that follow the store.
+func tailWith(st storeState, frames []*frame) (*tail, error) {
+	t := newTail(st)
+	for _, f := range frames {
+		if err := t.add(f); err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
+}
+
+// reset empties it: the store has everything. The caller holds mu, or nobody else
+// has the tail yet.
+func (t *tail) reset(st storeState) {
+	t.items, t.pruned, t.lanes = map[ID]*tailItem{}, map[ID]uint64{}, map[Lane]uint32{}
+	t.rows, t.notes = nil, nil
+	t.from, t.link, t.lastID = st.Applied, link(st.Chain), st.LastID
+}
+
+// add takes a durable frame in. The caller holds mu.
+func (t *tail) add(f *frame) error {
+	t.rows = append(t.rows, rowOf(f))
+	t.link = f.chain
+	if f.entry == 0 {
+		t.notes = append(t.notes, f)
+	}
+	switch f.kind {
+	case frameEntry:
+		rec, err := decode(f.entry, f.payload)
+		if err != nil {
+			return err
+		}
+		rec.value = f.payload
+		t.addEntry(rec, f.index)
+	case framePrune:
+		var p pruned
+		if err := unmarshalFrame(f, &p); err != nil {
+			return err
+		}
+		for _, id := range p.IDs {
+			delete(t.items, id)
+			t.pruned[id] = f.index
+		}
+	}
+	return nil
+}
+
+func (t *tail) addEntry(rec *record, index uint64) {
+	t.items[rec.ID] = &tailItem{rec, index}
+	t.lastID = max(t.lastID, rec.ID)
+	if rec.LaneLast != 0 {
+		t.lanes[rec.Lane] = rec.LaneLast
+	}
+}
+
+// trim forgets what the store has got.
+func (t *tail) trim(applied uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	maps.DeleteFunc(t.items, func(_ ID, i *tailItem) bool { return i.index <= applied })
+	maps.DeleteFunc(t.pruned, func(_ ID, index uint64) bool { return index <= applied })
+	t.notes = slices.DeleteFunc(t.notes, func(f *frame) bool { return f.index <= applied })
+	if len(t.items) == 0 {
+		clear(t.lanes)
+	}
+	t.rows = slices.Clone(t.rows[applied-t.from:])
+	t.from = applied
+}
+
+// newest is the index of the newest durable frame. The caller holds mu.
+func (t *tail) newest() uint64 { return t.from + uint64(len(t.rows)) }
+
+// read holds the tail still while do looks at it and at the store. What leaves the
+// tail is in the store by then, so the tail is asked first.
+func (t *tail) read(do func() error) error {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if t.closed {
+		return ErrClosed
+	}
+	return do()
+}
+
+func (t *tail) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed = true
+}

@@ -1,0 +1,351 @@
+package journal
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Head names a journal's newest step. One that was written down elsewhere shows
+// later whether the newest steps were cut off.
+type Head struct {
+	Journal string // its ID
+	Seq     uint64 // of the step
+	Link    string // of the chain there, 64 hex digits
+}
+
+// String is "journal:seq:link".
+func (h Head) String() string { return h.Journal + ":" + strconv.FormatUint(h.Seq, 10) + ":" + h.Link }
+
+// ParseHead inverts String.
+func ParseHead(s string) (Head, error) {
+	parts := strings.Split(s, ":")
+	if len(parts) == 3 {
+		seq, err := strconv.ParseUint(parts[1], 10, 64)
+		h := Head{parts[0], seq, parts[2]}
+		if err == nil && h.String() == s && isHex(h.Journal, 16) && isHex(h.Link, linkBytes) {
+			return h, nil
+		}
+	}
+	return Head{}, fmt.Errorf("%w: a head is JOURNAL:SEQUENCE:LINK, as it was exported", ErrInvalid)
+}
+
+func isHex(s string, bytes int) bool {
+	b, err := hex.DecodeString(s)
+	return err == nil && len(b) == bytes && hex.EncodeToString(b) == s
+}
+
+// Report is what Verify found.
+type Report struct {
+	Entries int
+	Steps   uint64 // rows of the chain that were followed
+	Anchor  uint64 // steps up to here were pruned
+	Head    Head
+	// Keyed says that every step was linked under a key that was at hand: nobody
+	// without it can have changed anything. Else OpenSince is the first step that
+	// whoever has no key could have made, or whose key is not at hand.
+	Keyed     bool
+	OpenSince uint64
+	// Bad is what does not fit, the first first; at most badMax of it.
+	Bad []error
+}
+
+const badMax = 20
+
+// Err is nil when everything fits, else wraps ErrDamaged.
+func (r *Report) Err() error {
+	if len(r.Bad) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", ErrDamaged, errors.Join(r.Bad...))
+}
+
+func (r *Report) bad(format string, args ...any) {
+	if len(r.Bad) < badMax {
+		r.Bad = append(r.Bad, fmt.Errorf(format, args...))
+	}
+}
+
+// Verify follows the chain of steps through the journal and holds every entry
+// against it. head is one that was exported before, nil for none: steps that it
+// knows and the journal does not have were cut off. What does not fit is in the
+// report; an error means that the check itself could not be done.
+func (j *Journal) Verify(ctx context.Context, head *Head) (*Report, error) {
+	return j.verify(ctx, j.keys, head)
+}
+
+// Verify is Journal.Verify. keys may be nil: damage is found all the same, and a
+// forger is not.
+func (s *Snapshot) Verify(ctx context.Context, keys KeySource, head *Head) (*Report, error) {
+	return s.verify(ctx, keys, head)
+}
+
+// Head is the newest durable step, for export.
+func (r reader) Head() (h Head, err error) {
+	err = r.tail.read(func() error {
+		h = Head{r.ID(), r.tail.newest(), hex.EncodeToString(r.tail.link[:])}
+		return nil
+	})
+	return h, err
+}
+
+func (r reader) verify(ctx context.Context, keys KeySource, head *Head) (*Report, error) {
+	v := &verifier{ctx: ctx, keys: keys, report: &Report{Keyed: true}, newest: map[uint32]*[1 << indexGroupBits]uint64{}, gone: map[ID]bool{}, head: head}
+	err := r.tail.read(func() error {
+		return r.view(func(t tree) error {
+			if err := v.rows(t, r.tail); err != nil {
+				return err
+			}
+			v.headFits(r, r.tail)
+			return v.entries(t, r.tail)
+		})
+	})
+	v.report.Head.Journal = r.ID()
+	if errors.Is(err, ErrDamaged) {
+		v.report.bad("%w", err)
+		err = nil
+	}
+	return v.report, err
+}
+
+// verifier is one pass over a journal.
+type verifier struct {
+	ctx    context.Context
+	keys   KeySource
+	report *Report
+	head   *Head
+	newest map[uint32]*[1 << indexGroupBits]uint64 // index of each entry's newest row, by groups of ids
+	gone   map[ID]bool                             // pruned
+
+	at      uint64 // the row that was followed last
+	link    link
+	linker  linker
+	blind   bool // the key of the links is not at hand
+	keyID   string
+	applied uint64
+	stored  link // at applied, as the state has it
+}
+
+// open notes that from a step on a forger could have been at work.
+func (v *verifier) open(index uint64) {
+	if v.report.Keyed {
+		v.report.Keyed, v.report.OpenSince = false, index
+	}
+}
+
+func (v *verifier) key(id string) (err error) {
+	v.keyID = id
+	v.linker, err = linkerOf(v.keys, id)
+	v.blind = errors.Is(err, ErrKey)
+	if v.blind {
+		return nil
+	}
+	return err
+}
+
+// rows follows the chain from the anchor through the store and the tail.
+func (v *verifier) rows(t tree, tl *tail) error {
+	_, st, err := identify(t)
+	if err != nil {
+		return err
+	}
+	v.at, v.link, v.applied, v.stored = st.Anchor, link(st.AnchorLink), st.Applied, link(st.Chain)
+	v.report.Anchor = st.Anchor
+	if err := v.key(st.AnchorKey); err != nil {
+		return err
+	}
+	changes := map[uint64]string{}
+	if err := notes(t, bucketNotes, changes, v.gone); err != nil {
+		return err
+	}
+	var bad error
+	if err := t.ascend(bucketChain, nil, func(k, value []byte) bool {
+		r, ok := decodeRow(value)
+		if !ok || len(k) != 8 {
+			bad = fmt.Errorf("%w: a row of the chain cannot be read", ErrDamaged)
+			return false
+		}
+		key, rekeyed := changes[binary.BigEndian.Uint64(k)]
+		bad = v.row(binary.BigEndian.Uint64(k), r, key, rekeyed)
+		return bad == nil
+	}); err != nil {
+		return err
+	}
+	if bad != nil {
+		return bad
+	}
+	if v.at != v.applied || (!v.blind && v.link != v.stored) {
+		v.report.bad("the store says that it has the steps up to %d, and its chain does not end there", v.applied)
+	}
+	v.link = v.stored
+	for _, f := range tl.notes {
+		var c rekey
+		if f.kind == frameKey && unmarshalFrame(f, &c) == nil {
+			changes[f.index] = c.Key
+		}
+	}
+	for i, r := range tl.rows {
+		key, rekeyed := changes[tl.from+uint64(i)+1]
+		if err := v.row(tl.from+uint64(i)+1, r, key, rekeyed); err != nil {
+			return err
+		}
+	}
+	for id := range tl.pruned {
+		v.gone[id] = true
+	}
+	return nil
+}
+
+// row takes one row on. It stops at the first that is missing; one that does not
+// fit is named, and the chain is followed on from the rows that do.
+func (v *verifier) row(index uint64, r row, key string, rekeyed bool) error {
+	if index%4096 == 0 && v.ctx.Err() != nil {
+		return v.ctx.Err()
+	}
+	if index != v.at+1 {
+		return fmt.Errorf("%w: step %d is missing", ErrDamaged, v.at+1)
+	}
+	next := v.linker.next(v.link, index, r)
+	switch {
+	case v.blind:
+		v.open(index)
+	case [8]byte(next[:8]) != r.tag && r.kind == frameKey: // linked under none: the key was lost before
+		v.open(index)
+		next = linker{}.next(v.link, index, r)
+		if [8]byte(next[:8]) != r.tag {
+			v.report.bad("step %d does not continue the chain", index)
+		}
+	case [8]byte(next[:8]) != r.tag:
+		v.report.bad("step %d (entry %d) does not continue the chain", index, r.entry)
+	case v.keyID == "":
+		v.open(index)
+	}
+	v.link, v.at = next, index
+	v.report.Steps++
+	if r.entry != 0 {
+		group := v.newest[indexGroup(r.entry)]
+		if group == nil {
+			group = new([1 << indexGroupBits]uint64)
+			v.newest[indexGroup(r.entry)] = group
+		}
+		group[r.entry%(1<<indexGroupBits)] = index
+	}
+	if v.head != nil && v.head.Seq == index && !v.blind && v.head.Link != hex.EncodeToString(next[:]) {
+		v.report.bad("step %d is not the one that was exported", index)
+	}
+	if rekeyed {
+		return v.key(key)
+	}
+	return nil
+}
+
+// headFits holds what is there against a head that was exported.
+func (v *verifier) headFits(r reader, tl *tail) {
+	v.report.Head = Head{r.ID(), v.at, hex.EncodeToString(tl.link[:])}
+	switch {
+	case v.head == nil:
+	case v.head.Journal != r.ID():
+		v.report.bad("this is journal %s, the exported head is of %s", r.ID(), v.head.Journal)
+	case v.head.Seq > v.at:
+		v.report.bad("steps %d to %d are missing: they were there when the head was exported", v.at+1, v.head.Seq)
+	}
+	if !v.blind && v.link != tl.link {
+		v.report.bad("the newest step, %d, does not continue the chain", v.at)
+	}
+}
+
+// entries holds every entry against its newest row.
+func (v *verifier) entries(t tree, tl *tail) error {
+	var bad error
+	check := func(id ID, value []byte) {
+		v.report.Entries++
+		group, at := v.newest[indexGroup(id)], uint64(0)
+		if group != nil {
+			at, group[id%(1<<indexGroupBits)] = group[id%(1<<indexGroupBits)], 0
+		}
+		var r row
+		switch {
+		case at == 0:
+			v.report.bad("entry %d is there, and no step made it", id)
+			return
+		case at > v.applied:
+			r = tl.rows[at-tl.from-1]
+		default:
+			b, err := t.get(bucketChain, indexOf(at))
+			if bad = errors.Join(bad, err); err != nil {
+				return
+			}
+			r, _ = decodeRow(b)
+		}
+		if r.digest != digestOf(value) {
+			v.report.bad("entry %d is not as step %d left it", id, at)
+		} else if _, err := decode(id, value); err != nil {
+			v.report.bad("%w", err)
+		}
+	}
+	err := t.ascend(bucketEntries, nil, func(k, value []byte) bool {
+		id := entryID(k)
+		if item := tl.items[id]; item != nil || tl.pruned[id] != 0 {
+			return v.ctx.Err() == nil
+		}
+		check(id, value)
+		return bad == nil && v.ctx.Err() == nil
+	})
+	if err := errors.Join(err, bad, v.ctx.Err()); err != nil {
+		return err
+	}
+	for id, item := range tl.items {
+		check(id, item.rec.value)
+	}
+	for _, group := range slices.Sorted(maps.Keys(v.newest)) {
+		for n, at := range v.newest[group] {
+			if id := groupStart(group) + ID(n); at != 0 && !v.gone[id] {
+				v.report.bad("entry %d is missing; step %d was its newest", id, at)
+			}
+		}
+	}
+	return nil
+}
+
+// notes reads what the store keeps of the frames that belong to no entry: changes
+// of the chain's key, and which entries were pruned.
+func notes(t tree, bucket []byte, keys map[uint64]string, gone map[ID]bool) (err error) {
+	var bad error
+	err = t.ascend(bucket, nil, func(k, value []byte) bool {
+		if len(k) != 8 || len(value) < 1 {
+			bad = fmt.Errorf("%w: a note of the chain cannot be read", ErrDamaged)
+			return false
+		}
+		index := binary.BigEndian.Uint64(k)
+		var r row
+		b, err := t.get(bucketChain, k)
+		if err == nil {
+			r, _ = decodeRow(b)
+		}
+		if err != nil || r.digest != digestOf(value) {
+			bad = errors.Join(err, fmt.Errorf("%w: step %d is not as it was taken", ErrDamaged, index))
+			return false
+		}
+		switch r.kind {
+		case frameKey:
+			var c rekey
+			bad = json.Unmarshal(value, &c)
+			keys[index] = c.Key
+		case framePrune:
+			var p pruned
+			bad = json.Unmarshal(value, &p)
+			for _, id := range p.IDs {
+				gone[id] = true
+			}
+		}
+		return bad == nil
+	})
+	return errors.Join(err, bad)
+}
