@@ -235,6 +235,15 @@ func BenchmarkPagesCheckSkeleton(b *testing.B) {
 			}
 		}
 	})
+	b.Run("salvage", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			found := 0
+			if _, err := salvagePages(b.Context(), f, info.Size(), func(_, _ []byte) { found++ }); err != nil || found < entries {
+				b.Fatal(found, err)
+			}
+		}
+	})
 	b.Run("get", func(b *testing.B) {
 		b.ReportAllocs()
 		for n := 0; b.Loop(); n++ {

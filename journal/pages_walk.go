@@ -150,7 +150,7 @@ type pageWalk struct {
 	left   uint64   // how many pages it may still read
 	path   []uint64 // from the root to here
 	bufs   [treeDepthMax][]byte
-	depth  int // of the leaves, 0 until the first one was reached
+	depth  int // of the leaves; 0 until the first one was reached, -1 when they disagree
 	landed bool
 }
 
@@ -246,10 +246,11 @@ func (w *pageWalk) node(n pageNode, low, high []byte) (more bool, err error) {
 	if w.depth == 0 {
 		w.depth = len(w.path)
 	}
-	if w.depth != len(w.path) {
+	if w.depth != len(w.path) && w.depth > 0 {
 		if err := badPage(n.id, "this leaf is %d pages deep, others are %d", len(w.path), w.depth); !w.goOn(err) {
 			return false, err
 		}
+		w.depth = -1 // said once
 	}
 	if damaged {
 		return w.damagedLeaf(n), nil
