@@ -186,6 +186,7 @@ func (j *Journal) Recover() error {
 	for j.leading || j.applying {
 		j.room.Wait()
 	}
+	_ = os.Remove(filepath.Join(j.dir, ballastName)) // the new files may need its room
 	j.adopt()
 	if err := carry(j.dir, j.reader, j.state, j.keys); err != nil {
 		return fmt.Errorf("recover: %w", err)
@@ -305,7 +306,8 @@ func (j *Journal) renew(wipe bool) error {
 	j.cur, j.off, j.epoch, j.ready = 0, regionHead, [2]uint32{1, 2}, [2]bool{false, true}
 	j.bootNote, j.keyNote = nil, nil
 	j.noteBoot(nil)
-	if err := errors.Join(err, j.continueChain(st.ChainKey, j.keys)); err != nil {
+	j.open, j.inUse = 0, map[laneSTAN]int{} // what was under way may not have happened
+	if err := errors.Join(err, j.continueChain(st.ChainKey, j.keys), j.settleIn()); err != nil {
 		return err
 	}
 	if j.failed != nil {

@@ -153,14 +153,35 @@ func roleFull(o Options, more uint64) error {
 	for range 2000 {
 		id, err := j.Begin(plainDraft())
 		if err != nil {
-			say("refused poisoned=%v %v", errors.Is(err, ErrPoisoned), err)
-			_, again := j.Begin(plainDraft())
-			say("refused poisoned=%v %v", errors.Is(again, ErrPoisoned), again)
-			return nil
+			say("refused full=%v poisoned=%v %v", errors.Is(err, ErrFull), errors.Is(err, ErrPoisoned), err)
+			return settleAll(j)
 		}
 		say("did begin %d", id)
 	}
 	return errors.New("the disk never was full")
+}
+
+// settleAll reverses everything that is armed, on the disk as it is.
+func settleAll(j *Journal) error {
+	armed, err := j.Armed()
+	if err != nil {
+		return err
+	}
+	for _, e := range armed {
+		if err := j.Owe(e.ID, "no answer", silence); err != nil {
+			return err
+		}
+		for range 20 {
+			if _, err := j.Attempt(e.ID); err != nil {
+				return err
+			}
+		}
+		if err := j.Confirm(e.ID, "00"); err != nil {
+			return err
+		}
+	}
+	say("settled %d", len(armed))
+	return nil
 }
 
 // roleNobody gives up root and says what Open and Inspect make of the directory.

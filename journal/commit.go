@@ -2,6 +2,7 @@ package journal
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -28,6 +29,7 @@ const batchMax = 256 << 10
 // change is what a step makes of an entry.
 type change struct {
 	rec    *record
+	opens  int    // 1 for an entry that is begun, -1 for one that is settled
 	staged func() // runs once the step is sure to be taken, under mu
 }
 
@@ -42,9 +44,16 @@ func (j *Journal) take(decide func() (change, error)) error {
 			j.mu.Unlock()
 			return err
 		}
+		if j.moves {
+			j.giveUpBallast()
+		}
 		c, err := decide()
 		if err == nil {
 			s, err = j.stage(c.rec)
+		}
+		if errors.Is(err, errWait) {
+			j.room.Wait()
+			continue
 		}
 		if err != nil {
 			j.mu.Unlock()
@@ -53,6 +62,9 @@ func (j *Journal) take(decide func() (change, error)) error {
 		if s != nil {
 			if c.staged != nil {
 				c.staged()
+			}
+			if c.opens != 0 {
+				j.count(c.rec, c.opens)
 			}
 			break
 		}
@@ -292,10 +304,13 @@ func (j *Journal) flush() error {
 // beside the steps that go into the other region.
 func (j *Journal) checkpoint(region int, last uint64) {
 	defer j.background.Done()
+	defer j.watchDisk()
 	err := j.absorb(region, last)
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.applying = false
+	if j.applying = false; err == nil {
+		err = j.topUp(j.open)
+	}
 	if err != nil {
 		j.poison(fmt.Errorf("checkpoint: %w", err))
 		return

@@ -18,6 +18,11 @@ var (
 	// ErrPoisoned: a write failed; the outcome of the step that failed is
 	// unknown, and the journal takes no further step (L13).
 	ErrPoisoned = errors.New("journal refuses work after a failed write")
+	// ErrFull: there is no room for a new sale. Nothing was recorded, and nothing may
+	// be sent; what is open can still be settled (L14).
+	ErrFull = errors.New("the disk is full")
+	// ErrUnfit: no journal can be kept on a file system of this kind.
+	ErrUnfit = errors.New("the file system cannot hold a journal")
 	// ErrBusy: another process holds the journal. A *LockError names the lock.
 	ErrBusy = errors.New("journal is in use")
 	// ErrNone: there is no journal in the directory.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -32,6 +33,9 @@ type Options struct {
 	// Terminal names the device. It is written into a journal when it is made; a
 	// journal that names another one was copied here and is refused. "" means any.
 	Terminal string
+	// Notice hears what somebody should see to about the disk, nil for nobody. It must
+	// not call the journal.
+	Notice func(Notice)
 	// RegionBytes is half of the write-ahead file of a journal that is made, 0 means
 	// RegionBytesDefault.
 	RegionBytes int64
@@ -87,6 +91,11 @@ type Journal struct {
 	commit func(*bolt.Tx) error // tests put a failing disk here
 	state  storeState           // as the store has it; the checkpoint's own while one runs
 
+	notice func(Notice)
+	moves  bool         // the file system moves blocks that are overwritten
+	spare  atomic.Int64 // what the store can take without another block, since the last look
+	warned atomic.Bool  // NoticeDisk was given
+
 	background sync.WaitGroup // the checkpoint that runs
 
 	mu       sync.Mutex // what follows, and the order of steps
@@ -109,6 +118,8 @@ type Journal struct {
 	full     [2]uint64 // newest frame of a region that is full and not yet taken over, 0 for none
 	lastID   ID
 	boot     uint32
+	inUse    map[laneSTAN]int // trace numbers of entries that are not settled
+	open     int              // entries that are begun, owed or parked, once all that is staged is durable
 
 	bootNote, keyNote []byte // go in front of the next step
 	nextLinker        linker // of the frames behind keyNote
@@ -128,6 +139,13 @@ func Open(o Options) (*Journal, error) {
 	if err := MakeDir(o.Dir); err != nil {
 		return nil, fmt.Errorf("open journal %s: %w", o.Dir, err)
 	}
+	kind, err := fsKindOf(o.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("open journal: %w", err)
+	}
+	if kind.unfit() {
+		return nil, fmt.Errorf("open journal: %w: %s is on %s; put it on another", ErrUnfit, o.Dir, kind)
+	}
 	lock, err := takeLock(filepath.Join(o.Dir, lockName), o.LockWait)
 	if err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
@@ -138,6 +156,10 @@ func Open(o Options) (*Journal, error) {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
 	j.lock = lock
+	j.watchDisk()
+	if detectFastCommit(o.Dir) {
+		j.notify(NoticeFastCommit, "the file system under %s commits fast (ext4 fast_commit): after a power cut it may not mount; turn that off", o.Dir)
+	}
 	return j, nil
 }
 
@@ -150,8 +172,8 @@ func openLocked(o Options) (*Journal, error) {
 		return nil, err
 	}
 	j := &Journal{
-		reader: reader{path: store.path}, dir: o.Dir, now: o.Now, first: o.FirstSTAN, store: store, keys: o.Keys,
-		commit: func(tx *bolt.Tx) error { return tx.Commit() }, inflight: map[ID]*record{}, traces: map[Lane]trace{},
+		reader: reader{path: store.path}, dir: o.Dir, now: o.Now, first: o.FirstSTAN, store: store, keys: o.Keys, notice: o.Notice,
+		commit: func(tx *bolt.Tx) error { return tx.Commit() }, inflight: map[ID]*record{}, traces: map[Lane]trace{}, inUse: map[laneSTAN]int{},
 	}
 	j.room = sync.NewCond(&j.mu)
 	j.view = func(do func(tree) error) error { return j.store.view(do) }
@@ -200,6 +222,9 @@ func (j *Journal) load(o Options) (err error) {
 		return err
 	}
 	j.noteBoot(frames)
+	if err := j.settleIn(); err != nil {
+		return err
+	}
 	j.resume(regions)
 	return nil
 }

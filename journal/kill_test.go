@@ -145,32 +145,40 @@ func TestL13KilledDuringFirstCreation(t *testing.T) {
 	}
 }
 
-// A disk that is full at a random size: the step that could not be written says
-// ErrPoisoned, none is taken after it, and all that was acknowledged is there.
+// L14: a disk that is full at a random size: a sale is refused before it is recorded,
+// with ErrFull and nothing poisoned, and everything that is armed can be settled,
+// with twenty attempts each, in the space that was set aside.
 func TestL13L14TheDiskIsFull(t *testing.T) {
 	t.Parallel()
 	chance := rand.New(rand.NewPCG(newSeed(t), 3))
 	for range 4 {
 		dir := filepath.Join(t.TempDir(), "journal")
 		c := startChild(t, "full", dir, chance.Uint64N(300_000))
-		var done, refusals int
+		var done, refusals, settled int
 		for _, l := range c.rest() {
 			switch {
 			case l == fmt.Sprintf("did begin %d", done+1):
 				done++
-			case strings.HasPrefix(l, "refused poisoned=true"):
+			case strings.HasPrefix(l, "refused full=true poisoned=false"):
 				refusals++
+			case l == fmt.Sprintf("settled %d", done):
+				settled++
 			default:
 				t.Errorf("the child said %q", l)
 			}
 		}
-		if refusals != 2 {
-			t.Errorf("%d refusals, want 2: of the step that failed and of the next; %s", refusals, c.errs.String())
+		if refusals != 1 || settled != 1 {
+			t.Errorf("refused %d times, settled %d times after %d sales; %s", refusals, settled, done, c.errs.String())
 		}
 		s := newSceneIn(t, dir)
-		armed, err := s.j.Armed()
-		s.must(err)
-		if n := len(armed); n < done || n > done+1 {
+		n := 0
+		for e, err := range s.j.Entries(Query{}) {
+			s.must(err)
+			if n++; e.Status != Reversed || e.Attempts != 20 {
+				t.Errorf("entry %d is %s after %d attempts", e.ID, e.Status, e.Attempts)
+			}
+		}
+		if n != done {
 			t.Errorf("%d acknowledged, %d there", done, n)
 		}
 		s.begin()

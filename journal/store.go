@@ -20,6 +20,8 @@ const (
 	newName    = "journal.db.new"
 	lockName   = "journal.lock"
 	poisonName = "journal.poisoned"
+
+	ballastName = "journal.ballast"
 )
 
 // Buckets and keys of the store; FORMAT.md explains each.

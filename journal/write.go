@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
 )
@@ -37,13 +36,9 @@ func (j *Journal) NextSTAN(lane Lane) (uint32, error) {
 		}
 		t.last = last
 	}
-	inUse, err := j.tracesInUse(lane)
-	if err != nil {
-		return 0, fmt.Errorf("next trace number of lane %s: %w", lane, err)
-	}
-	for tries := 0; tries <= len(inUse); tries++ {
+	for range len(j.inUse) + 1 {
 		t.last, t.handed = t.last%stanMax+1, t.handed+1
-		if !inUse[t.last] {
+		if j.inUse[laneSTAN{lane, t.last}] == 0 {
 			j.traces[lane] = t
 			return t.last, nil
 		}
@@ -62,37 +57,6 @@ func (j *Journal) beforeFirst() uint32 {
 	return 1 + rand.Uint32N(stanMax)
 }
 
-// tracesInUse are the numbers of a lane that an entry which is not settled has. One
-// that cannot be read is passed over: whatever number it has, the sales of the
-// others must go on (L9).
-func (j *Journal) tracesInUse(lane Lane) (map[uint32]bool, error) {
-	inUse := map[uint32]bool{}
-	note := func(rec *record) {
-		if rec.Lane == lane {
-			inUse[rec.STAN] = true
-			if rec.ReversalSTAN != 0 {
-				inUse[rec.ReversalSTAN] = true
-			}
-		}
-	}
-	for _, rec := range j.inflight {
-		note(rec)
-	}
-	for _, name := range [][]byte{bucketOpen, bucketParked} {
-		records, bad, err := j.unsettled(name)
-		if err != nil {
-			return nil, err
-		}
-		if errors.Is(bad, ErrNewer) {
-			return nil, bad
-		}
-		for _, rec := range records {
-			note(rec)
-		}
-	}
-	return inUse, nil
-}
-
 // begun notes that a number is in use. The lane's last is then t.kept: callers may
 // begin in another order than they took their numbers in. A number that NextSTAN
 // did not give out starts a new count.
@@ -108,8 +72,8 @@ func (t trace) begun(stan uint32) trace {
 
 // Begin records a request before it is sent and arms it (L1, L2). When it
 // returns nil the entry survives a power cut. Errors: ErrInvalid, ErrKey (an
-// image but no device key: it is never stored open), ErrPoisoned; after any
-// error nothing may be sent.
+// image but no device key: it is never stored open), ErrFull, ErrPoisoned; after
+// any error nothing may be sent.
 func (j *Journal) Begin(d Draft) (ID, error) {
 	if err := d.validate(); err != nil {
 		return 0, fmt.Errorf("begin: %w", err)
@@ -119,6 +83,9 @@ func (j *Journal) Begin(d Draft) (ID, error) {
 	}
 	var id ID
 	err := j.take(func() (change, error) {
+		if err := j.roomFor(j.open + 1); err != nil {
+			return change{}, err
+		}
 		id = j.lastID + 1
 		rec, err := j.armed(id, d)
 		if err != nil {
@@ -129,7 +96,7 @@ func (j *Journal) Begin(d Draft) (ID, error) {
 			t = t.begun(d.ReversalSTAN)
 		}
 		rec.LaneLast = t.kept
-		return change{rec, func() { j.lastID, j.traces[d.Lane] = id, t }}, nil
+		return change{rec, 1, func() { j.lastID, j.traces[d.Lane] = id, t }}, nil
 	})
 	if err != nil {
 		return 0, fmt.Errorf("begin: %w", err)
@@ -321,10 +288,14 @@ func (j *Journal) stepNoted(id ID, to Status, apply func(*record) (Step, error))
 			rec.Status = to
 		}
 		rec.addStep(j.stamp(s))
-		if rec.Status != Begun && rec.Status != Owed && rec.Status != Parked {
+		if !unsettledNow(rec.Status) {
 			rec.Sealed, rec.KeyID = nil, "" // settled: nothing needs it any more (L11)
 		}
-		return change{rec: rec}, nil
+		c := change{rec: rec}
+		if unsettledNow(before.Status) && !unsettledNow(rec.Status) {
+			c.opens = -1
+		}
+		return c, nil
 	})
 }
 

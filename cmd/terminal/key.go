@@ -65,6 +65,32 @@ func (f *flags) keyPath() (string, error) {
 	return dir + ".key", err
 }
 
+// idPath is where it is written down which journal is this terminal's: beside the
+// journal's directory, so that it stays when that one goes.
+func (f *flags) idPath() (string, error) {
+	dir, err := filepath.Abs(f.journalDir)
+	if err == nil && dir == filepath.Dir(dir) {
+		err = usage(errors.New("--journal: the root of the file system has no place beside it"))
+	}
+	return dir + ".id", err
+}
+
+// durably writes a small file that is whole or not there at all.
+func durably(path, text string) error {
+	_ = os.Remove(path + ".new") // of a start that was cut; its mode may be another
+	err := os.WriteFile(path+".new", []byte(text), 0o600)
+	if err == nil {
+		err = syncPath(path + ".new")
+	}
+	if err == nil {
+		err = os.Rename(path+".new", path)
+	}
+	if err == nil {
+		err = syncKey(path)
+	}
+	return err
+}
+
 // makeKey makes a new key that is durable before anything is sealed under it, and
 // whole or not there at all.
 func makeKey(path string) ([]byte, error) {
@@ -74,17 +100,7 @@ func makeKey(path string) ([]byte, error) {
 	}
 	err := journal.MakeDir(filepath.Dir(path))
 	if err == nil {
-		_ = os.Remove(path + ".new") // of a start that was cut; its mode may be another
-		err = os.WriteFile(path+".new", []byte(hex.EncodeToString(key)+"\n"), 0o600)
-	}
-	if err == nil {
-		err = syncPath(path + ".new")
-	}
-	if err == nil {
-		err = os.Rename(path+".new", path)
-	}
-	if err == nil {
-		err = syncKey(path)
+		err = durably(path, hex.EncodeToString(key)+"\n")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("device key: %w", err)

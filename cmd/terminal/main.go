@@ -140,7 +140,8 @@ func exitCode(err error) int {
 		return exitOwed
 	case errors.Is(err, journal.ErrBusy):
 		return exitBusy
-	case errors.Is(err, journal.ErrDamaged), errors.Is(err, journal.ErrForeign), errors.Is(err, journal.ErrNewer):
+	case errors.Is(err, journal.ErrDamaged), errors.Is(err, journal.ErrForeign), errors.Is(err, journal.ErrNewer),
+		errors.Is(err, journal.ErrMissing), errors.Is(err, journal.ErrCopied), errors.Is(err, journal.ErrUnfit):
 		return exitDamaged
 	case errors.Is(err, profiles.ErrUsage), errors.Is(err, iso.ErrInvalid), errors.Is(err, iso.ErrUnknownProfile), errors.Is(err, iso.ErrProfile):
 		return exitUsage

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -108,11 +109,10 @@ func (f *flags) open(stderr io.Writer) (*device, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.journal, err = journal.Open(journal.Options{Dir: f.journalDir, DeviceKey: key, LockWait: f.lockWait})
-	if err != nil {
+	log := zerolog.New(stderr).Level(level).With().Timestamp().Logger()
+	if d.journal, err = f.openJournal(key, log); err != nil {
 		return nil, err
 	}
-	log := zerolog.New(stderr).Level(level).With().Timestamp().Logger()
 	d.engine, err = reversal.New(reversal.Options{
 		Journal: d.journal, Profile: d.profile, Exchanger: haltingExchanger{link, d.profile, d.halt},
 		Timers: &timers, Authenticators: d.signing.authenticators(),
@@ -128,6 +128,34 @@ func (f *flags) open(stderr io.Writer) (*device, error) {
 		return nil, err
 	}
 	return d, nil
+}
+
+// openJournal opens the journal that this terminal was given, and remembers which
+// one it is: a journal that is gone is not replaced by an empty one (L13).
+func (f *flags) openJournal(key []byte, log zerolog.Logger) (*journal.Journal, error) {
+	path, err := f.idPath()
+	if err != nil {
+		return nil, err
+	}
+	text, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("journal id: %w", err)
+	}
+	known := strings.TrimSpace(string(text))
+	j, err := journal.Open(journal.Options{
+		Dir: f.journalDir, DeviceKey: key, LockWait: f.lockWait, Expect: known,
+		Notice: func(n journal.Notice) { log.Warn().Str("notice", string(n.Kind)).Msg(n.Text) },
+	})
+	if err == nil && known == "" {
+		if err = durably(path, j.ID()+"\n"); err != nil {
+			_ = j.Close()
+			return nil, fmt.Errorf("journal id: %w", err)
+		}
+	}
+	if errors.Is(err, journal.ErrMissing) || errors.Is(err, journal.ErrCopied) {
+		return nil, fmt.Errorf("%w; put it back, or remove %s to go on with what is there (nothing was changed)", err, path)
+	}
+	return j, err
 }
 
 // dialect is how the host speaks and in which currency.

@@ -90,7 +90,7 @@ func advised(err error) error {
 // aboutDevice reports whether an error is about this terminal's own disk or
 // flags: trying again would not help.
 func aboutDevice(err error) bool {
-	for _, own := range []error{journal.ErrPoisoned, journal.ErrKey, journal.ErrDamaged, journal.ErrClosed, journal.ErrInvalid, iso.ErrInvalid} {
+	for _, own := range []error{journal.ErrPoisoned, journal.ErrFull, journal.ErrKey, journal.ErrDamaged, journal.ErrClosed, journal.ErrInvalid, iso.ErrInvalid} {
 		if errors.Is(err, own) {
 			return true
 		}
