@@ -5,7 +5,7 @@ GO ?= go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 TARGETS = linux/amd64 linux/arm64 linux/arm/6 linux/arm/7 linux/386 linux/mipsle linux/riscv64
 
-.PHONY: build demo test race vet fmt staticcheck cross clean
+.PHONY: build demo test race vet fmt staticcheck cross bench bench-short clean
 
 build: ## the three commands, static, in bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/...
@@ -36,6 +36,16 @@ cross: ## everything builds for every machine it is meant for
 	  echo "build $$t"; \
 	  CGO_ENABLED=0 GOOS=$$1 GOARCH=$$2 GOARM=$$3 $(GO) build -o /dev/null ./... || exit 1; \
 	done
+
+BENCH ?=
+
+bench: ## the journal against its budgets, beside SQLite and bbolt, some 6 minutes; BENCH="-dir DIR" and other flags, bench/README.md
+	cd bench && CGO_ENABLED=0 $(GO) build -trimpath -o ../bin/bench .
+	bin/bench $(BENCH)
+
+bench-short: ## a few seconds, to see that the benchmark builds and runs
+	cd bench && $(GO) vet ./...
+	$(MAKE) bench BENCH=-short
 
 clean:
 	rm -rf bin dist
