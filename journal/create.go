@@ -174,17 +174,11 @@ func migrate(o Options, from *look) error {
 	if err := st.isHere(o, id); err != nil {
 		return err
 	}
-	l := linker{}
-	if o.Keys != nil {
-		current, err := o.Keys.Current()
-		if err != nil {
-			return err
-		}
-		if l, err = linkerOf(o.Keys, current.ID()); err != nil {
-			return err
-		}
-		st.ChainKey, st.AnchorKey = l.keyID, l.keyID
+	l, err := currentLinker(o.Keys)
+	if err != nil {
+		return err
 	}
+	st.ChainKey, st.AnchorKey = l.keyID, l.keyID
 	return build(o.Dir, id, st, func(db *bolt.DB, st *storeState) error {
 		last, err := from.pages.sequence(bucketEntries)
 		if err != nil {

@@ -97,7 +97,7 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(complaint.Flag(err)) })
 	f.register(root)
 	usage80.Fit(root)
-	root.AddCommand(newSaleCommand(f), newRunCommand(f), newSoakCommand(f))
+	root.AddCommand(newSaleCommand(f), newRunCommand(f), newQuarantineCommand(f), newSoakCommand(f))
 	for _, c := range root.Commands() {
 		c.Args = usageArgs
 	}
