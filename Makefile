@@ -5,7 +5,7 @@ GO ?= go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 TARGETS = linux/amd64 linux/arm64 linux/arm/6 linux/arm/7 linux/386 linux/mipsle linux/riscv64
 
-.PHONY: build demo test race vet fmt staticcheck cross bench bench-short clean
+.PHONY: build demo test crash race vet fmt staticcheck cross bench bench-short clean
 
 build: ## the three commands, static, in bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/...
@@ -18,8 +18,13 @@ demo: build ## four sales, three of them in trouble, and the oracle's verdict; P
 test: ## every test
 	$(GO) test ./...
 
+N ?= 20000
+
+crash: ## N images of power cuts in the journal, and every failure of its disk (needs strace)
+	UNCHARGE_IMAGES=$(N) $(GO) test ./journal -run 'PowerCut|TheDiskFails|FailedSync' -count=1 -v -timeout 0
+
 race: ## every test under the race detector (needs a C compiler)
-	CGO_ENABLED=1 $(GO) test -race ./...
+	CGO_ENABLED=1 $(GO) test -race -timeout 30m ./...
 
 fmt: ## fails when a file is not formatted
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "run gofmt -w on these files" >&2; exit 1; }

@@ -186,9 +186,14 @@ func (j *Journal) Recover() error {
 	for j.leading || j.applying {
 		j.room.Wait()
 	}
+	if j.closed { // and the lock given back, while this waited
+		return ErrClosed
+	}
 	_ = os.Remove(filepath.Join(j.dir, ballastName)) // the new files may need its room
-	j.adopt()
-	if err := carry(j.dir, j.reader, j.state, j.keys); err != nil {
+	from := j.reader
+	from.tail = j.tail.cloned() // nothing is shown before it is durable (L3)
+	j.adopt(from.tail)
+	if err := carry(j.dir, from, j.state, j.keys); err != nil {
 		return fmt.Errorf("recover: %w", err)
 	}
 	if err := j.renew(false); err != nil {
@@ -199,16 +204,14 @@ func (j *Journal) Recover() error {
 
 // adopt takes in what can be read of the steps whose outcome is unknown, up to the
 // first that cannot. The caller holds mu, and nobody writes.
-func (j *Journal) adopt() {
-	j.tail.mu.Lock()
-	defer j.tail.mu.Unlock()
+func (j *Journal) adopt(t *tail) {
 	l, err := linkerOf(j.keys, j.tailKey())
 	if err != nil && !errors.Is(err, ErrKey) {
 		return
 	}
 	blind := err != nil
 	for _, f := range j.leftover() {
-		if f.index != j.tail.newest()+1 || !blind && !l.fits(j.tail.link, f.index, rowOf(f), f.chain) || j.tail.add(f) != nil {
+		if f.index != t.newest()+1 || !blind && !l.fits(t.link, f.index, rowOf(f), f.chain) || t.add(f) != nil {
 			return
 		}
 		if f.kind == frameKey {
@@ -264,6 +267,10 @@ func (j *Journal) Compact() error {
 		return err
 	}
 	if err := carry(j.dir, j.reader, j.state, j.keys); err != nil {
+		if errors.Is(err, errInPlace) { // the files that are open have no name any more
+			j.poison(err)
+			err = j.failed
+		}
 		return fmt.Errorf("compact: %w", err)
 	}
 	if err := j.renew(true); err != nil { // the old files are not the journal any more

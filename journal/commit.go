@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // How a step becomes durable. A caller decides under mu what its step makes of the
@@ -25,6 +26,9 @@ type staged struct {
 
 // batchMax bounds what one write takes.
 const batchMax = 256 << 10
+
+// errWait: decide again when what is under way has ended.
+var errWait = errors.New("something is under way")
 
 // change is what a step makes of an entry.
 type change struct {
@@ -87,14 +91,18 @@ func (j *Journal) take(decide func() (change, error)) error {
 // is no room before the next checkpoint has ended. The caller holds mu.
 func (j *Journal) stage(rec *record) (*staged, error) {
 	frames := make([]*frame, 0, 3)
+	if j.keyNote != nil { // first: what follows is linked under the new key
+		frames = append(frames, &frame{kind: frameKey, payload: j.keyNote})
+	}
 	if j.bootNote != nil {
 		frames = append(frames, &frame{kind: frameBoot, payload: j.bootNote})
 	}
-	if j.keyNote != nil {
-		frames = append(frames, &frame{kind: frameKey, payload: j.keyNote})
-	}
 	rec.Steps[len(rec.Steps)-1].Seq = j.index + uint64(len(frames)) + 1
 	value, err := rec.encode()
+	for n := len(rec.Steps); err == nil && len(value) > payloadMax && n > 2; n = len(rec.Steps) {
+		rec.Steps = slices.Delete(rec.Steps, n/2, n/2+1) // a long history must not keep an entry from its end (L8)
+		value, err = rec.encode()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -176,9 +184,8 @@ func (j *Journal) lead() {
 	}
 	if j.leading = next != nil; next != nil {
 		next.wake <- true
-	} else {
-		j.room.Broadcast() // Close waits for this
 	}
+	j.room.Broadcast() // Close waits until nobody leads; others until a step is durable
 	for _, s := range batch {
 		s.err = j.failed
 		if s.wake != nil {
@@ -263,10 +270,13 @@ func (j *Journal) newest(id ID) (*record, error) {
 func (j *Journal) poison(err error) {
 	if j.failed == nil {
 		j.failed = fmt.Errorf("%w: %w", ErrPoisoned, err)
-		_ = os.WriteFile(filepath.Join(j.dir, poisonName), nil, 0o600)
+		j.mark()
 	}
 	j.room.Broadcast()
 }
+
+// mark tells the next process not to trust these files.
+func (j *Journal) mark() { _ = os.WriteFile(filepath.Join(j.dir, poisonName), nil, 0o600) }
 
 // absorbRegion starts a checkpoint. The caller holds mu, and none runs.
 func (j *Journal) absorbRegion(region int, last uint64) {

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -97,7 +96,17 @@ func build(dir string, journalID []byte, st storeState, fill func(*bolt.DB, *sto
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err // a leftover of a creation that was cut; nothing stands only in it
 	}
-	st.Generation++
+	newest, err := newestGeneration(dir)
+	if err != nil {
+		return err
+	}
+	st.Generation = max(st.Generation, newest) + 1 // never a file that a store may need
+	inPlace := false
+	defer func() {
+		if !inPlace { // a full disk must not be fuller for it
+			_, _ = os.Remove(tmp), os.Remove(filepath.Join(dir, walName(st.Generation)))
+		}
+	}()
 	if err := createWAL(dir, journalID, st.Generation, st.Region, 1); err != nil {
 		return err
 	}
@@ -138,27 +147,39 @@ func build(dir string, journalID []byte, st storeState, fill func(*bolt.DB, *sto
 	if err := os.Rename(tmp, path); err != nil {
 		return err
 	}
+	inPlace = true
 	if err := syncDir(dir); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errInPlace, err)
 	}
-	return removeOld(dir, st.Generation)
+	removeOld(dir, st.Generation)
+	return nil
 }
 
-// removeOld removes what a store does not need any more. It may be cut at any
-// place: whoever opens the journal next does it again.
-func removeOld(dir string, generation uint32) error {
+// errInPlace: the new files have taken the place of the old ones, and then something
+// failed. Going on over the old ones would write into files without a name.
+var errInPlace = errors.New("the new files are in place")
+
+// newestGeneration is the highest number of a write-ahead file that is there.
+func newestGeneration(dir string) (newest uint32, err error) {
 	files, err := filepath.Glob(filepath.Join(dir, "journal.wal.*"))
-	if err != nil {
-		return err
-	}
 	for _, path := range files {
-		if !strings.HasSuffix(path, walName(generation)) {
-			if err := os.Remove(path); err != nil {
-				return err
-			}
+		var n uint32
+		if _, err := fmt.Sscanf(filepath.Base(path), "journal.wal.%d", &n); err == nil {
+			newest = max(newest, n)
 		}
 	}
-	return nil
+	return newest, err
+}
+
+// removeOld removes the write-ahead files that a store does not need any more. It may
+// fail or be cut at any place: whoever opens the journal next does it again.
+func removeOld(dir string, generation uint32) {
+	files, _ := filepath.Glob(filepath.Join(dir, "journal.wal.*"))
+	for _, path := range files {
+		if filepath.Base(path) != walName(generation) {
+			_ = os.Remove(path)
+		}
+	}
 }
 
 // migrate carries a journal of format 1 over. Its file is read, and replaced only

@@ -86,7 +86,7 @@ func (j *Journal) noteBoot(frames []*frame) {
 			j.boot, last = b.Count, b.ID
 		}
 	}
-	if id := bootID(); j.boot == 0 || id != last {
+	if id := bootID(); j.boot == 0 || id == "" || id != last { // two that cannot be read say nothing
 		j.boot++
 		j.bootNote = marshalNote(boot{j.boot, id})
 	}

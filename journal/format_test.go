@@ -42,7 +42,7 @@ func readFormatRegion(t *testing.T, b, journalID []byte) (frames []formatFrame) 
 	epoch, before := le.Uint32(b[40:]), uint32(0)
 	for at := 4096; at+76 <= len(b); {
 		n := int(le.Uint32(b[at:]))
-		if n > 32768 || at+76+n > len(b) || b[at+4] != 1 {
+		if n > 24576 || at+76+n > len(b) || b[at+4] != 1 {
 			break
 		}
 		f := formatFrame{
@@ -97,8 +97,8 @@ func TestTheWriteAheadFileIsAsFORMATSays(t *testing.T) {
 	if len(readFormatRegion(t, b[len(b)/2:], journalID)) != 0 {
 		t.Error("the second region is not empty")
 	}
-	// a boot, a key, then 1 + 2 + 3 + 2 steps
-	if len(frames) != 10 || frames[0].kind != 2 || frames[1].kind != 4 || !bytes.HasPrefix(frames[0].payload, []byte(`{"boot":1,"boot_id":"`)) {
+	// a key, a boot, then 1 + 2 + 3 + 2 steps
+	if len(frames) != 10 || frames[0].kind != 4 || frames[1].kind != 2 || !bytes.HasPrefix(frames[1].payload, []byte(`{"boot":1,"boot_id":"`)) {
 		t.Fatalf("%d frames: %+v", len(frames), frames)
 	}
 	for i, f := range frames {
@@ -187,7 +187,7 @@ func wantStateAsDocumented(t *testing.T, state []byte) {
 		Chain                                     []byte
 	}
 	key := sha256.Sum256(append([]byte("uncharge key id\x00"), deviceKey...))
-	if err := json.Unmarshal(state[1:len(state)-4], &st); err != nil || st.Generation != 1 || st.Region != 64<<10 || st.Applied != 10 || st.Anchor != 0 ||
+	if err := json.Unmarshal(state[1:len(state)-4], &st); err != nil || st.Generation != 1 || st.Region != 32<<10 || st.Applied != 10 || st.Anchor != 0 ||
 		st.Boot != 1 || st.LastID != 4 || st.ChainKey != hex.EncodeToString(key[:8]) || len(st.Chain) != 32 {
 		t.Errorf("state %s: %v", state[1:len(state)-4], err)
 	}

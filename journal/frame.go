@@ -35,7 +35,7 @@ const (
 	frameHead    = 40
 	frameTail    = linkBytes + 4
 	frameAlign   = 8
-	payloadMax   = 32 << 10 // far above the largest entry: a length read from a file is held against it
+	payloadMax   = 24 << 10 // far above the largest entry: a length read from a file is held against it
 )
 
 // frameBytes is the room that a payload takes with its frame around it.

@@ -69,6 +69,7 @@ func lookUntil(dir string, deadline time.Time) (*Snapshot, error) {
 		switch {
 		case errors.Is(err, errMoved):
 		case err == nil && g.whole() == nil:
+			before.close()
 			return g.snapshot, nil
 		case err == nil && before != nil && g.same(before):
 			before.close()

@@ -206,7 +206,8 @@ func (j *Journal) load(o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := j.wal.writeBack(regions, j.state.Applied); err != nil {
+	if err := j.makeDurable(regions); err != nil {
+		j.mark() // what the kernel shows from here on is not to be believed
 		return err
 	}
 	chain, err := follow(j.state, frames, o.Keys)
@@ -225,8 +226,20 @@ func (j *Journal) load(o Options) (err error) {
 	if err := j.settleIn(); err != nil {
 		return err
 	}
+	removeOld(j.dir, j.state.Generation) // of a process that was killed before it did
 	j.resume(regions)
 	return nil
+}
+
+// makeDurable syncs all that was read so far. Whoever wrote it may have been killed
+// before its sync, or its sync may have failed, and the kernel would show it all the
+// same: what is acted on from here on must survive a power cut (L1, L3). That the
+// store has a step is believed only then.
+func (j *Journal) makeDurable(regions [2]scanned) error {
+	if err := (osFile{j.store.file}).Datasync(); err != nil {
+		return err
+	}
+	return j.wal.writeBack(regions, j.state.Applied)
 }
 
 // resume finds the place for the next frame, and takes over what a full region

@@ -58,6 +58,24 @@ func stamped(s, from Step) Step {
 	return s
 }
 
+// L8: however long the texts of a history are, the entry can be brought to its end.
+func TestL8ALongHistoryDoesNotKeepAnEntryFromItsEnd(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	id := s.entryAt(Owed)
+	long := strings.Repeat("<", textMax) // six bytes each, as JSON has it
+	for range 60 {
+		s.must(s.j.Late(id, Answer{Code: long, AuthCode: long, RRN: long}))
+		s.must(attempt(s.j, id, s.entry(id).Attempts+1))
+		s.must(s.j.Refuse(id, long))
+	}
+	s.must(s.j.Confirm(id, "00"))
+	s.reopen()
+	if e := s.entry(id); e.Status != Reversed || e.Attempts != 60 || e.Steps[0].Kind != StepBegin {
+		t.Errorf("%s after %d attempts, %d steps kept", e.Status, e.Attempts, len(e.Steps))
+	}
+}
+
 func attempt(j *Journal, id ID, want int) error {
 	n, err := j.Attempt(id)
 	if err == nil && n != want {

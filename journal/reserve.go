@@ -162,9 +162,6 @@ func noRoom(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
 }
 
-// errWait: a checkpoint is at work; decide again when it has ended.
-var errWait = errors.New("a checkpoint is at work")
-
 // giveUpBallast makes room for a step that settles when there is next to none.
 func (j *Journal) giveUpBallast() {
 	if free, err := freeBytes(j.dir); err != nil || free >= ballast {

@@ -53,6 +53,16 @@ func (t *tail) reset(st storeState) {
 	t.from, t.link, t.lastID = st.Applied, link(st.Chain), st.LastID
 }
 
+// cloned is a copy that goes on by itself. Records are shared: they never change.
+func (t *tail) cloned() *tail {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return &tail{
+		items: maps.Clone(t.items), pruned: maps.Clone(t.pruned), lanes: maps.Clone(t.lanes), rows: slices.Clone(t.rows),
+		notes: slices.Clone(t.notes), from: t.from, link: t.link, lastID: t.lastID, closed: t.closed,
+	}
+}
+
 // add takes a durable frame in. The caller holds mu.
 func (t *tail) add(f *frame) error {
 	t.rows = append(t.rows, rowOf(f))
@@ -99,7 +109,7 @@ func (t *tail) trim(applied uint64) {
 	if len(t.items) == 0 {
 		clear(t.lanes)
 	}
-	t.rows = slices.Clone(t.rows[applied-t.from:])
+	t.rows = slices.Clone(t.rows[min(applied-t.from, uint64(len(t.rows))):])
 	t.from = applied
 }
 

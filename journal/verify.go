@@ -98,14 +98,26 @@ func (r reader) Head() (h Head, err error) {
 
 func (r reader) verify(ctx context.Context, keys KeySource, head *Head) (*Report, error) {
 	v := &verifier{ctx: ctx, keys: keys, report: &Report{Keyed: true}, newest: map[uint32]*[1 << indexGroupBits]uint64{}, gone: map[ID]bool{}, head: head}
-	err := r.tail.read(func() error {
-		return r.view(func(t tree) error {
-			if err := v.rows(t, r.tail); err != nil {
-				return err
+	tl := r.tail.cloned() // steps go on meanwhile
+	if tl.closed {
+		return nil, ErrClosed
+	}
+	err := r.view(func(t tree) error {
+		_, st, err := identify(t)
+		if err != nil {
+			return err
+		}
+		if st.Applied > tl.from { // a checkpoint came in between
+			if st.Applied > tl.newest() {
+				tl.link = link(st.Chain)
 			}
-			v.headFits(r, r.tail)
-			return v.entries(t, r.tail)
-		})
+			tl.trim(st.Applied)
+		}
+		if err := v.rows(t, st, tl); err != nil {
+			return err
+		}
+		v.headFits(r, tl)
+		return v.entries(t, tl)
 	})
 	v.report.Head.Journal = r.ID()
 	if errors.Is(err, ErrDamaged) {
@@ -151,11 +163,7 @@ func (v *verifier) key(id string) (err error) {
 }
 
 // rows follows the chain from the anchor through the store and the tail.
-func (v *verifier) rows(t tree, tl *tail) error {
-	_, st, err := identify(t)
-	if err != nil {
-		return err
-	}
+func (v *verifier) rows(t tree, st storeState, tl *tail) error {
 	v.at, v.link, v.applied, v.stored = st.Anchor, link(st.AnchorLink), st.Applied, link(st.Chain)
 	v.report.Anchor = st.Anchor
 	if err := v.key(st.AnchorKey); err != nil {

@@ -25,7 +25,7 @@ const (
 	// RegionBytesDefault is half of the write-ahead file: some 400 sales.
 	RegionBytesDefault = 512 << 10
 	// RegionBytesMin leaves room for the largest entry.
-	RegionBytesMin = 64 << 10
+	RegionBytesMin = 32 << 10
 	regionBytesMax = 64 << 20
 )
 
@@ -268,12 +268,13 @@ func (w *wal) unapplied(st storeState) (regions [2]scanned, frames []*frame, err
 	return regions, frames, nil
 }
 
-// writeBack writes again what the store has not got, and syncs it. Whoever wrote
-// it may have been killed before its sync, or its sync may have failed, and the
-// kernel would show it all the same: what is acted on from here on must survive a
-// power cut (L1, L3).
+// writeBack writes again what the store has not got, and both headers, and syncs
+// them: a page that a failed sync has left clean is written only then.
 func (w *wal) writeBack(regions [2]scanned, applied uint64) error {
 	for n, s := range regions {
+		if _, err := w.file.WriteAt(s.bytes[:headerBytes], w.start(n)); err != nil {
+			return err
+		}
 		from := int64(regionHead)
 		for _, f := range s.frames {
 			if f.index > applied {

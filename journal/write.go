@@ -271,11 +271,16 @@ func (j *Journal) step(id ID, to Status, s Step, apply func(*record) error) erro
 // stepNoted is the one way in which an entry changes. A status of 0 means that
 // the step is no move.
 func (j *Journal) stepNoted(id ID, to Status, apply func(*record) (Step, error)) error {
-	return j.take(func() (change, error) {
+	return j.take(func() (c change, err error) {
 		before, err := j.newest(id)
 		if err != nil {
 			return change{}, err
 		}
+		defer func() {
+			if err != nil && j.inflight[id] != nil {
+				err = errWait // a refusal says where the entry stands: not before that is durable (L3)
+			}
+		}()
 		if to != 0 && !before.Status.CanMove(to) {
 			return change{}, &MoveError{id, before.Status, to}
 		}
@@ -291,7 +296,7 @@ func (j *Journal) stepNoted(id ID, to Status, apply func(*record) (Step, error))
 		if !unsettledNow(rec.Status) {
 			rec.Sealed, rec.KeyID = nil, "" // settled: nothing needs it any more (L11)
 		}
-		c := change{rec: rec}
+		c = change{rec: rec}
 		if unsettledNow(before.Status) && !unsettledNow(rec.Status) {
 			c.opens = -1
 		}

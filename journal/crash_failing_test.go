@@ -1,0 +1,147 @@
+package journal
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// Every legal power cut, part 12: the disk that fails. strace makes one call fail,
+// each in turn; then the power fails at any moment after it.
+
+// diskFailures are the ways in which a disk fails, as strace is told them: a call,
+// its error, and whether all calls behind it fail too.
+var diskFailures = []struct{ call, err, from string }{
+	{"fdatasync", "EIO", ""}, {"fdatasync", "EIO", "+"}, {"fsync", "EIO", ""}, {"fsync", "EIO", "+"},
+	{"pwrite64", "EIO", ""}, {"pwrite64", "ENOSPC", ""}, {"pwrite64", "ENOSPC", "+"},
+	{"ftruncate", "EIO", ""}, {"ftruncate", "ENOSPC", "+"}, {"ftruncate64", "EIO", ""},
+	{"fallocate", "EIO", ""}, {"fallocate", "ENOSPC", "+"},
+	{"openat", "ENOSPC", ""}, {"mkdirat", "ENOSPC", ""}, {"unlinkat", "EIO", ""},
+	{"renameat", "EIO", ""}, {"renameat", "ENOSPC", ""},
+	{"pread64", "EIO", ""}, {"newfstatat", "EIO", ""}, {"fstatat64", "EIO", ""},
+}
+
+// shortOr is how many of all failures a short test tries.
+func shortOr(few, all int) int {
+	if os.Getenv(imagesVar) == "" {
+		return few
+	}
+	return all
+}
+
+// A step that failed happened whole or not at all, and everything that was
+// acknowledged before and after is there; what a failed sync covered may be lost
+// for good, whatever a later sync says.
+func TestL13TheDiskFailsAtEveryCall(t *testing.T) {
+	t.Parallel()
+	n, work := supervised(t)
+	if !work {
+		return
+	}
+	chance := rand.New(rand.NewPCG(newSeed(t), 12))
+	c := newCourt(t, n)
+	tried := 0
+	for _, role := range []string{"few", "pair"} {
+		all := c.failures(role, chance)
+		for left := shortOr(12, len(all)); len(all) > 0 && left > 0 && len(c.bad) == 0; all = all[1:] {
+			if c.tryFailure(role, all[0], min(max(images(12), 12), 40), chance) {
+				tried, left = tried+1, left-1
+			}
+		}
+	}
+	c.close()
+	c.report()
+	t.Logf("the disk failed in %d lives", tried)
+	if tried < 20 && len(c.bad) == 0 {
+		t.Error("these are too few to prove anything")
+	}
+}
+
+// reopenIsSafe says whether a firmware may open the journal again after a failed
+// write instead of recovering it. The files look whole then: the kernel shows what
+// was written, whether the disk has it or not.
+const reopenIsSafe = true
+
+// Opened again after a failed sync, without a power cut in between.
+func TestL13OpenedAgainAfterAFailedSync(t *testing.T) {
+	t.Parallel()
+	n, work := supervised(t)
+	if !work {
+		return
+	}
+	chance := rand.New(rand.NewPCG(newSeed(t), 13))
+	c := newCourt(t, n)
+	tried := 0
+	all := slices.DeleteFunc(c.failures("reopen", chance), func(f failure) bool { return f.call != "fdatasync" || f.from != "" })
+	for left := shortOr(4, len(all)); len(all) > 0 && (left > 0 || len(c.bad) == 0 && !reopenIsSafe); all = all[1:] {
+		if c.tryFailure("reopen", all[0], 60, chance) {
+			tried, left = tried+1, left-1
+		}
+	}
+	c.close()
+	lost := map[*run]bool{}
+	for _, f := range c.bad {
+		lost[f.cut.run] = true
+	}
+	t.Logf("something acknowledged can be lost after %d of %d failures", len(lost), tried)
+	if reopenIsSafe {
+		c.report()
+	} else if len(lost) == 0 {
+		t.Error("nothing was lost: either it is safe now, or this test sees nothing")
+	}
+}
+
+type failure struct {
+	call, err, from string
+	number          int // which of the calls fails
+}
+
+func (f failure) String() string {
+	return fmt.Sprintf("%s number %d%s fails with %s", f.call, f.number, f.from, f.err)
+}
+
+// failures lists all, in an order drawn by chance: as many of each call as a life
+// has that nothing befalls.
+func (c *court) failures(role string, chance *rand.Rand) (list []failure) {
+	c.t.Helper()
+	whole := recordRun(c.t, "a life without a failure", role, c.newRunDir(), chance.Uint64(), nil, nil)
+	trace := string(fileBytes(c.t, filepath.Join(whole.dir, "trace")))
+	c.done(whole)
+	for _, d := range diskFailures {
+		for i := range strings.Count(trace, " "+d.call+"(") {
+			list = append(list, failure{d.call, d.err, d.from, i + 1})
+		}
+	}
+	chance.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+	return list
+}
+
+// tryFailure records a life with one failure and tries so many images of what is
+// behind it.
+// It is false when the call that should have failed was not made, or not on a file
+// of ours.
+func (c *court) tryFailure(role string, f failure, want int, chance *rand.Rand) bool {
+	c.t.Helper()
+	inject := fmt.Sprintf("inject=?%s:error=%s:when=%d%s", f.call, f.err, f.number, f.from)
+	name := fmt.Sprintf("%s (%s)", f, role)
+	r := recordRun(c.t, name, role, c.newRunDir(), chance.Uint64(), nil, nil, "-e", inject)
+	defer c.done(r)
+	failed := slices.IndexFunc(r.moments, func(m moment) bool { return m.call.injected })
+	if failed < 0 {
+		return false
+	}
+	enough := c.count() + want
+	share := r.affordable(failed, want)
+	for round := 0; round < 10 && c.count() < enough; round++ {
+		err := r.cuts(round, share, func(k cut) bool { return k.at < failed || c.take(k) && c.count() < enough })
+		if err != nil {
+			c.t.Fatalf("%s: %v", r.name, err)
+		}
+		share = min(1, 8*share) // these are one for a moment, not one for each call in doubt
+	}
+	return true
+}
