@@ -36,6 +36,7 @@ func (s *scene) takePair(lane Lane, status Status) (id ID, stan, own uint32) {
 // moment, and the journal of this one is only closed so that the test may end.
 func (s *scene) crash(t testing.TB) {
 	s.t.Helper()
+	s.j.background.Wait() // a cut takes all files at one moment, a copy does not
 	dir := copyJournal(t, s.opts.Dir, nil)
 	s.close()
 	s.opts.Dir = dir
