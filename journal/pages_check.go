@@ -12,11 +12,11 @@ const overflowRunsMax = 4096
 
 // checkSkeleton checks what leads to the entries, at the cost of the branch pages
 // alone: each inside the file and below the high-water mark, none reached twice
-// or on the free list, keys in order, leaves at one depth. Of the leaves it reads
-// the first and the last; bbolt's own root bucket and the free list it reads
-// whole. When the buckets named are all there are, then it also finds pages that
-// nothing leads to any more: a walk cannot miss what it does not know of.
-// Errors: ErrDamaged, and errNoBucket with it.
+// or on the free list, keys in order, leaves at one depth, no page that nothing
+// leads to: a walk cannot miss what it does not know of. Of each bucket's leaves
+// it reads the first and the last; bbolt's own root bucket and the free list it
+// reads whole. All buckets are checked, and those named must be there. Errors:
+// ErrDamaged, and errNoBucket with it.
 func (p *pages) checkSkeleton(buckets ...[]byte) error {
 	if err := p.wrong[p.current]; err != nil {
 		return err
@@ -27,33 +27,41 @@ func (p *pages) checkSkeleton(buckets ...[]byte) error {
 	if err := p.readFreelist(used, free); err != nil {
 		return err
 	}
-	all := 0
-	root := pageWalk{p: p, buckets: true, seen: used, visit: func(pageElement) bool {
-		all++
-		return true
+	var bad error
+	root := pageWalk{p: p, buckets: true, seen: used, visit: func(e pageElement) bool {
+		var t pageTree
+		if t, bad = parseBucket(e); bad == nil {
+			w := pageWalk{p: p, visit: func(pageElement) bool { return true }, seen: used, skeleton: true}
+			bad = w.run(t)
+		}
+		return bad == nil
 	}}
-	if err := root.run(p.rootTree()); err != nil {
-		return err
+	if err := root.run(p.rootTree()); err != nil || bad != nil {
+		return errors.Join(err, bad)
 	}
-	complete := all == len(buckets) && p.meta.freelist != noFreelist
 	for _, name := range buckets {
-		t, err := p.tree(name, nil)
-		if err != nil {
-			return err
-		}
-		w := pageWalk{p: p, visit: func(pageElement) bool { return true }, seen: used, skeleton: true}
-		if err := w.run(t); err != nil {
+		if _, err := p.tree(name, nil); err != nil {
 			return err
 		}
 	}
-	if err := p.disjoint(used, free); err != nil || !complete {
+	if err := p.disjoint(used, free); err != nil || p.meta.freelist == noFreelist {
 		return err
 	}
 	return p.checkLost(used, free)
 }
 
-// checkLost asks for each run of pages that nothing leads to whether they are the
-// overflow of the leaf before them. A lost subtree leaves pages behind that are not.
+func (p *pages) disjoint(used, free *pageSet) error {
+	for id := range p.end() {
+		if used.has(id) && free.has(id) {
+			return badPage(id, "it is in use and on the free list")
+		}
+	}
+	return nil
+}
+
+// checkLost asks of each run of pages that nothing leads to (of so many as
+// overflowRunsMax says) whether they are the overflow of the leaf before them. A
+// lost subtree leaves pages behind that are not.
 func (p *pages) checkLost(used, free *pageSet) error {
 	asked := 0
 	for id := uint64(2); id < p.end() && asked < overflowRunsMax; id++ {
@@ -72,15 +80,6 @@ func (p *pages) checkLost(used, free *pageSet) error {
 			return badPage(owner+1, "nothing leads to it, nor is it on the free list")
 		}
 		asked++
-	}
-	return nil
-}
-
-func (p *pages) disjoint(used, free *pageSet) error {
-	for id := range p.end() {
-		if used.has(id) && free.has(id) {
-			return badPage(id, "it is in use and on the free list")
-		}
 	}
 	return nil
 }

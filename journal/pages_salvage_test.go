@@ -155,7 +155,7 @@ func TestSalvagePagesOfRubbish(t *testing.T) {
 		page[10], page[11] = 0xFE, 0xFF
 		for i := 1; i < 64; i++ {
 			at := i * pageElementBytes
-			copy(page[at:], []byte{0, 0, 0, 0, 16, 0, 0, 0, 8, 0, 0, 0, 0, 0, 8, 0})
+			copy(page[at:], []byte{0, 0, 0, 0, 16, 0, 0, 0, 8, 0, 0, 0, 0, 32, 0, 0})
 		}
 	}
 	for what, data := range map[string][]byte{"noise": noise, "greedy": greedy, "zeros": make([]byte, size)} {
@@ -165,7 +165,7 @@ func TestSalvagePagesOfRubbish(t *testing.T) {
 		if err != nil && !errors.Is(err, ErrDamaged) {
 			t.Errorf("%s: %v", what, err)
 		}
-		if pages := int64(size / 1024); m.reads.Load() > 3*pages || visited > pages*readableShare*nodeBytesMax {
+		if pages := int64(size / 1024); m.reads.Load() > 3*pages || visited > pages*readableShare*12<<10 {
 			t.Errorf("%s: %d reads and %d bytes visited of %d pages", what, m.reads.Load(), visited, pages)
 		}
 	}
