@@ -69,37 +69,39 @@ func TestL13PagesThatLeadAstray(t *testing.T) {
 		}
 	}
 	for _, c := range []struct {
-		what     string
-		page     uint64
-		i        int
-		child    uint64
-		walkToo  bool // or only the check of the skeleton can know
-		leafOnly bool // only reading the leaf can know
+		what    string
+		page    uint64
+		i       int
+		child   uint64
+		walkToo bool // or only the check of the skeleton can know
 	}{
-		{"the root to itself", rootA, 1, rootA, true, false},
-		{"the root's first child to the root", rootA, 0, rootA, true, false},
-		{"a branch to itself", branchA, 1, branchA, true, false},
-		{"a branch's first child to itself", branchA, 0, branchA, true, false},
-		{"a branch to the root", branchA, 1, rootA, true, false},
-		{"a branch to bbolt's own root", branchA, 1, whole.p.meta.root, true, false},
-		{"a branch to its neighbour leaf", branchA, 1, whole.child(t, branchA, 2), true, false},
-		{"the root to one branch twice", rootA, 1, whole.child(t, rootA, 2), true, false},
-		{"a branch to another bucket's leaf", branchA, 1, leafB, true, false},
-		{"a branch to another bucket's root", branchA, 1, rootB, true, false},
-		{"the root to a leaf", rootA, 1, leafA, true, false},
-		{"a branch to a freed leaf", branchA, 1, freed, false, false},
-		{"a branch to the free list", branchA, 1, whole.p.meta.freelist, true, false},
-		{"a branch to meta page 0", branchA, 1, 0, true, false},
-		{"a branch to meta page 1", branchA, 1, 1, true, false},
-		{"a branch beyond the high-water mark", branchA, 1, whole.p.meta.high, true, false},
-		{"a branch far beyond", branchA, 1, 1 << 63, true, false},
-		{"a branch as far as can be", branchA, 1, ^uint64(0), true, false},
+		{"the root to itself", rootA, 1, rootA, true},
+		{"the root's first child to the root", rootA, 0, rootA, true},
+		{"a branch to itself", branchA, 1, branchA, true},
+		{"a branch's first child to itself", branchA, 0, branchA, true},
+		{"a branch to the root", branchA, 1, rootA, true},
+		{"a branch to bbolt's own root", branchA, 1, whole.p.meta.root, true},
+		{"a branch to its neighbour leaf", branchA, 1, whole.child(t, branchA, 2), true},
+		{"the root to one branch twice", rootA, 1, whole.child(t, rootA, 2), true},
+		{"a branch to another bucket's leaf", branchA, 1, leafB, true},
+		{"a branch to another bucket's root", branchA, 1, rootB, true},
+		{"the root to a leaf", rootA, 1, leafA, true},
+		{"a branch to a freed leaf", branchA, 1, freed, false},
+		{"a branch to the free list", branchA, 1, whole.p.meta.freelist, true},
+		{"a branch to meta page 0", branchA, 1, 0, true},
+		{"a branch to meta page 1", branchA, 1, 1, true},
+		{"a branch beyond the high-water mark", branchA, 1, whole.p.meta.high, true},
+		{"a branch far beyond", branchA, 1, 1 << 63, true},
+		{"a branch as far as can be", branchA, 1, ^uint64(0), true},
 	} {
 		m := pagesMap{slices.Clone(good), nil}
 		m.p = mustPages(t, m.data)
 		m.setChild(c.page, c.i, c.child)
 		wantErr(t, c.what+": checkSkeleton", m.p.checkSkeleton([]byte("a"), []byte("b")), ErrDamaged)
 		wantErr(t, c.what+": checkAll", m.p.checkAll(context.Background()), ErrDamaged)
+		if c.walkToo && c.child != whole.p.meta.freelist {
+			wantErr(t, c.what+": checkSkeleton without a free list", withoutFreelist(t, m.data).checkSkeleton(), ErrDamaged)
+		}
 		for _, falling := range []bool{false, true} {
 			list, err := walkAll(m.p, "a", nil, falling)
 			if c.walkToo {
@@ -113,155 +115,49 @@ func TestL13PagesThatLeadAstray(t *testing.T) {
 	}
 }
 
-// L13: pages that hold together in themselves and cannot be bbolt's.
-func TestL13PagesOfWrongShape(t *testing.T) {
-	t.Parallel()
-	good := boltBytes(t, 1024, putPairs("a", 0, 60, 40), putPairs("a", 60, 1, 2500), putPairs("small", 0, 2, 5), putPairs("a", 61, 40, 40))
-	whole := pagesMap{good, mustPages(t, good)}
-	rootA := whole.rootOf(t, "a")
-	leaf := whole.child(t, rootA, 2)
-	n := whole.node(t, leaf)
-	first, err := n.element(0)
-	last, err2 := n.element(n.count - 1)
-	if err != nil || err2 != nil || n.pages != 1 || last.end > 1000 || n.count < 3 {
-		t.Fatalf("scene: %d elements, %v, %v", n.count, err, err2)
+// withoutFreelist is the same file as bbolt leaves it with NoFreelistSync.
+func withoutFreelist(t *testing.T, data []byte) *pages {
+	t.Helper()
+	data = slices.Clone(data)
+	for at := int64(0); at <= 1024; at += 1024 {
+		binary.NativeEndian.PutUint64(data[at+48:], noFreelist)
+		repairMeta(data, at)
 	}
-	u16, u32, u64 := binary.NativeEndian.PutUint16, binary.NativeEndian.PutUint32, binary.NativeEndian.PutUint64
-	for what, change := range map[string]func(page []byte){
-		"an empty leaf":             func(b []byte) { u16(b[10:], 0); clear(b[pageHeaderBytes:1024]) },
-		"an empty leaf, not empty":  func(b []byte) { u16(b[10:], 0) },
-		"an empty branch":           func(b []byte) { u16(b[8:], kindBranch); u16(b[10:], 0); clear(b[pageHeaderBytes:1024]) },
-		"one page too many":         func(b []byte) { u32(b[12:], 1) },
-		"something behind the last": func(b []byte) { b[1023] = 1 },
-		"something just behind":     func(b []byte) { b[last.end] = 1 },
-		"a gap": func(b []byte) {
-			at := pageHeaderBytes + (n.count-1)*pageElementBytes
-			copy(b[last.start+1:], b[last.start:last.end])
-			b[last.start] = 0
-			b[at+4]++
-		},
-		"two elements at one place": func(b []byte) {
-			copy(b[32:], b[16:32])
-			u32(b[32+4:], binary.NativeEndian.Uint32(b[16+4:])-pageElementBytes)
-		},
-		"equal keys":        func(b []byte) { copy(b[first.end:], first.key) },
-		"another's id":      func(b []byte) { u64(b, leaf+1) },
-		"a kind of its own": func(b []byte) { u16(b[8:], 0x20) },
-		"two kinds":         func(b []byte) { u16(b[8:], kindLeaf|kindFree) },
-		"flags":             func(b []byte) { b[pageHeaderBytes] = 2 },
-		"high flags":        func(b []byte) { b[pageHeaderBytes+3] = 0x80 },
-		"a bucket in it":    func(b []byte) { b[pageHeaderBytes] = 1 },
-		"a key of no bytes": func(b []byte) {
-			u32(b[pageHeaderBytes+8:], 0)
-			u32(b[pageHeaderBytes+12:], uint32(first.end-first.start))
-		},
-		"a deeper tree":      func(b []byte) { copy(b[:1024], branchOver(leaf, first.key)) },
-		"keys of another":    func(b []byte) { copy(b[first.start:], key(3)) },
-		"a count of 65,535":  func(b []byte) { u16(b[10:], 0xFFFF) },
-		"overflow to no end": func(b []byte) { u32(b[12:], 1<<32-1) },
-	} {
-		bad := slices.Clone(good)
-		change(bad[leaf*1024:])
-		p := mustPages(t, bad)
-		for _, falling := range []bool{false, true} {
-			_, err := walkAll(p, "a", nil, falling)
-			wantErr(t, what+": walk", err, ErrDamaged)
-		}
-		wantErr(t, what+": checkAll", p.checkAll(context.Background()), ErrDamaged)
-		wantAround(t, what, bad, 101, n.count)
-	}
+	return mustPages(t, data)
 }
 
-// L13: a small bucket, which stands inside bbolt's own root, changed.
-func TestL13PagesSmallBucket(t *testing.T) {
+// A lost leaf behind another leaf is none of its overflow.
+func TestL13PagesLostLeaf(t *testing.T) {
 	t.Parallel()
-	good := boltBytes(t, 1024, putPairs("small", 0, 2, 5))
-	whole := pagesMap{good, mustPages(t, good)}
-	root := whole.node(t, whole.p.meta.root)
-	e, err := root.element(0)
-	if err != nil || !e.bucket || root.count != 1 {
-		t.Fatalf("scene: %d elements, %v", root.count, err)
+	p := mustPages(t, boltBytes(t, 1024, putPairs("a", 0, 100, 40), putPairs("a", 100, 1, 2500)))
+	used, free := newPageSet(p.end()), newPageSet(p.end())
+	if err := p.readFreelist(used, free); err != nil {
+		t.Fatal(err)
 	}
-	value := int(root.id)*1024 + e.end - len(e.value)
-	inside := value + bucketHeaderBytes
-	lastElement := inside + pageHeaderBytes + pageElementBytes
-	u16, u32 := binary.NativeEndian.PutUint16, binary.NativeEndian.PutUint32
-	for what, change := range map[string]func(b []byte){
-		"a page of its own too":   func(b []byte) { b[value] = byte(root.id) },
-		"a page beyond":           func(b []byte) { b[value+7] = 1 },
-		"an id":                   func(b []byte) { b[inside] = 1 },
-		"a branch":                func(b []byte) { u16(b[inside+8:], kindBranch) },
-		"overflow":                func(b []byte) { u32(b[inside+12:], 1) },
-		"one fewer":               func(b []byte) { u16(b[inside+10:], 1) },
-		"one more":                func(b []byte) { u16(b[inside+10:], 3) },
-		"none":                    func(b []byte) { u16(b[inside+10:], 0) },
-		"a shorter last value":    func(b []byte) { b[lastElement+12]-- },
-		"a longer last value":     func(b []byte) { b[lastElement+12]++ },
-		"a first key of no bytes": func(b []byte) { b[inside+pageHeaderBytes+8] = 0; b[inside+pageHeaderBytes+12] += 8 },
-		"a bucket inside":         func(b []byte) { b[lastElement] = 1 },
-	} {
-		bad := slices.Clone(good)
-		change(bad)
-		p := mustPages(t, bad)
-		_, err := walkAll(p, "small", nil, false)
-		wantErr(t, what+": walk", err, ErrDamaged)
-		wantErr(t, what+": get", second(p.get([]byte("small"), key(1))), ErrDamaged)
-		wantErr(t, what+": checkAll", p.checkAll(context.Background()), ErrDamaged)
-		wantErr(t, what+": checkSkeleton", p.checkSkeleton([]byte("small")), ErrDamaged)
-		found := 0
-		p.ascendAround([]byte("small"), nil, func(k, v []byte) bool {
-			if sealHolds(k, v) {
-				found++
-			}
-			return true
-		}, func(error) {})
-		if found == 0 {
-			t.Errorf("%s: nothing is found", what)
+	leaves := []uint64{}
+	for id := range p.end() {
+		if !free.has(id) {
+			used.add(id)
+		}
+		if h, err := readHeader(p.r, int64(id)*1024); err == nil && h.id == id && h.kind == kindLeaf && h.overflow == 0 && used.has(id) && id > 0 {
+			leaves = append(leaves, id)
 		}
 	}
-}
-
-// What checkSkeleton reads of the leaves: the first and the last.
-func TestPagesSkeletonReadsTwoLeaves(t *testing.T) {
-	t.Parallel()
-	good := boltBytes(t, 1024, putPairs("a", 0, 200, 40), putPairs("b", 0, 200, 40))
-	whole := pagesMap{good, mustPages(t, good)}
-	root := whole.rootOf(t, "a")
-	count := whole.node(t, root).count
-	for i := range count {
-		bad := slices.Clone(good)
-		clear(bad[whole.child(t, root, i)*1024:][:1024])
-		m := &memoryFile{data: bad}
-		p, err := m.open()
-		if err != nil {
-			t.Fatal(err)
-		}
-		m.reads.Store(0)
-		err = p.checkSkeleton()
-		if (err != nil) != (i == 0 || i == count-1) {
-			t.Errorf("leaf %d of %d is gone: %v", i, count, err)
-		}
-		if m.reads.Load() > 12 {
-			t.Errorf("%d reads for two roots", m.reads.Load())
+	if err := p.checkLost(used, free); err != nil {
+		t.Fatalf("scene: %v", err)
+	}
+	lost := 0
+	for _, id := range leaves {
+		if slices.Contains(leaves, id-1) {
+			used.bits[id/64] &^= 1 << (id % 64)
+			wantErr(t, fmt.Sprint("page ", id), p.checkLost(used, free), ErrDamaged)
+			used.add(id)
+			lost++
 		}
 	}
-	// A node as long as two pages when it needs one; the second is all zeros.
-	n := whole.node(t, whole.child(t, root, 1))
-	n.bytes, n.pages = append(slices.Clone(n.bytes), make([]byte, 1024)...), 2
-	wantErr(t, "a page too many", n.check(nil, nil, false), ErrDamaged)
-}
-
-// branchOver is a branch page with one child, its own page.
-func branchOver(id uint64, key []byte) []byte {
-	b := make([]byte, 1024)
-	binary.NativeEndian.PutUint64(b, id)
-	binary.NativeEndian.PutUint16(b[8:], kindBranch)
-	binary.NativeEndian.PutUint16(b[10:], 1)
-	binary.NativeEndian.PutUint32(b[16:], pageElementBytes)
-	binary.NativeEndian.PutUint32(b[20:], uint32(len(key)))
-	binary.NativeEndian.PutUint64(b[24:], id)
-	copy(b[32:], key)
-	return b
+	if lost == 0 {
+		t.Error("scene: no leaf behind another")
+	}
 }
 
 // wantAround: the way round ends, and finds most of what is there.
@@ -340,13 +236,18 @@ func TestL13PagesFreelist(t *testing.T) {
 	u16, u32, u64 := binary.NativeEndian.PutUint16, binary.NativeEndian.PutUint32, binary.NativeEndian.PutUint64
 	used := whole.meta.root
 	for what, change := range map[string]func(b []byte){
-		"another id":               func(b []byte) { u64(b, 7) },
-		"another kind":             func(b []byte) { u16(b[8:], kindLeaf) },
-		"one fewer":                func(b []byte) { u16(b[10:], uint16(count-1)) },
-		"none":                     func(b []byte) { u16(b[10:], 0) },
-		"one more":                 func(b []byte) { u16(b[10:], uint16(count+1)) },
-		"many more":                func(b []byte) { u16(b[10:], 0xFFFE) },
-		"a count of its own":       func(b []byte) { u16(b[10:], 0xFFFF) },
+		"another id":         func(b []byte) { u64(b, 7) },
+		"another kind":       func(b []byte) { u16(b[8:], kindLeaf) },
+		"one fewer":          func(b []byte) { u16(b[10:], uint16(count-1)) },
+		"none":               func(b []byte) { u16(b[10:], 0) },
+		"one more":           func(b []byte) { u16(b[10:], uint16(count+1)) },
+		"many more":          func(b []byte) { u16(b[10:], 0xFFFE) },
+		"a count of its own": func(b []byte) { u16(b[10:], 0xFFFF) },
+		"a long list's count": func(b []byte) {
+			copy(b[24:listEnd-list], b[16:])
+			u16(b[10:], 0xFFFF)
+			u64(b[16:], uint64(count))
+		},
 		"a negative count":         func(b []byte) { u16(b[10:], 0xFFFF); u64(b[16:], 1<<63) },
 		"overflow beyond the file": func(b []byte) { u32(b[12:], 1<<31) },
 		"overflow as far as can":   func(b []byte) { u32(b[12:], 1<<32-1) },
@@ -368,10 +269,15 @@ func TestL13PagesFreelist(t *testing.T) {
 			t.Errorf("%s: %d pairs, %v: the free list is none of a walk's business", what, len(list), err)
 		}
 	}
-	inUse := slices.Clone(good)
-	clear(inUse[list+16 : listEnd])
-	u64(inUse[list+16:], used)
-	u16(inUse[list+10:], 1)
+	inUse := slices.Clone(good) // one id more, of a page in use
+	ids := inUse[list+pageHeaderBytes : listEnd]
+	i := 0
+	for binary.NativeEndian.Uint64(ids[8*i:]) < used && i < count {
+		i++
+	}
+	copy(ids[8*(i+1):], ids[8*i:])
+	u64(ids[8*i:], used)
+	u16(inUse[list+10:], uint16(count+1))
 	p := mustPages(t, inUse)
 	if err := p.checkFreelist(); err != nil {
 		t.Errorf("checkFreelist: %v: it cannot know what is in use", err)
