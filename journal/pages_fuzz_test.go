@@ -10,7 +10,8 @@ import (
 )
 
 // FuzzPages: no file makes the walker panic or read for ever. repair gives the
-// meta pages checksums that fit, so that what they say is believed.
+// meta pages checksums that fit, so that what they say is believed. The inputs are
+// long: run it with -fuzzminimizetime 10x.
 func FuzzPages(f *testing.F) {
 	for _, commits := range [][]func(*bolt.Tx) error{
 		{putPairs("a", 0, 3, 20)},
