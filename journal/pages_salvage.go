@@ -95,6 +95,9 @@ func (s *salvage) read(at, size int64) ([]byte, error) {
 // element gives one pair, and, where the value is a small bucket, what is in it.
 func (s *salvage) element(e pageElement) bool {
 	s.visit(e.key, e.value)
+	if len(e.value) < bucketHeaderBytes+pageHeaderBytes || parseHeader(e.value[bucketHeaderBytes:]).kind != kindLeaf {
+		return true
+	}
 	if n, err := inlineNode(e.page, e.value); err == nil {
 		n.readable(false, func(e pageElement) bool {
 			s.visit(e.key, e.value)
