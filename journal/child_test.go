@@ -34,7 +34,7 @@ var roles = map[string]func(o Options, seed uint64) error{
 	"crowd":  roleCut(work{workers: 4, steps: 48, goOn: goOn}),
 	"few":    roleCut(work{workers: 1, steps: 12, goOn: goOn}),
 	"pair":   roleCut(work{workers: 2, steps: 12, goOn: goOn}),
-	"reopen": roleCut(work{workers: 1, steps: 12, goOn: reopen}),
+	"reopen": roleCut(work{workers: 1, steps: 60, goOn: reopen}),
 	"print":  rolePrint, "print snapshot": rolePrint,
 }
 

@@ -33,14 +33,14 @@ func crashOptions(o Options) Options {
 	return o
 }
 
-// goOn carries a journal on after a failed write, where that can be done. False
-// means that it cannot: the child stops.
+// goOn carries a journal on after a failed write. False means that it could not: the
+// child stops.
 func goOn(_ Options, j *Journal) (*Journal, bool) { return j, j.Recover() == nil }
 
 // reopen is what a firmware may do instead: start again over the same files.
 func reopen(o Options, j *Journal) (*Journal, bool) {
 	_ = j.Close()
-	j, err := Open(o)
+	j, err := openStubbornly(o)
 	return j, err == nil
 }
 
@@ -55,8 +55,7 @@ func roleCut(w work) func(Options, uint64) error {
 		runtime.LockOSThread() // strace counts the calls that it makes fail for each thread
 		o = crashOptions(o)
 		for _, steps := range []int{w.steps * 3 / 4, w.steps / 4} {
-			say("opening")
-			j, err := Open(o)
+			j, err := openStubbornly(o)
 			if err != nil {
 				return err
 			}
@@ -71,6 +70,19 @@ func roleCut(w work) func(Options, uint64) error {
 		}
 		return nil
 	}
+}
+
+// openStubbornly tries again, as a firmware would. Besides, a call that fails on every
+// thread would else always fail here first, and never in a checkpoint.
+func openStubbornly(o Options) (j *Journal, err error) {
+	for range 4 {
+		say("opening")
+		if j, err = Open(o); err == nil {
+			return j, nil
+		}
+		say("not opened: %v", err)
+	}
+	return nil, err
 }
 
 // run takes steps until each worker had so many. After a failed write all stop, and
@@ -238,10 +250,11 @@ func crashDraft(j *Journal, lane int, two bool) (Draft, error) {
 	return d, err
 }
 
+// draftOf gives long images: the files are filled, and used again, in a short life.
 func draftOf(lane Lane, stan uint32) Draft {
 	return Draft{
 		Lane: lane, STAN: stan, Type: "sale", MTI: "0200", Last4: "1111",
 		Amount: Money{Minor: int64(stan) * 100, Currency: "USD", Exponent: 2},
-		Image:  fmt.Appendf(nil, "image of %s %06d%s", lane, stan, strings.Repeat("-", int(stan)*397%1500)),
+		Image:  fmt.Appendf(nil, "image of %s %06d%s", lane, stan, strings.Repeat("-", 2500+int(stan)*397%1500)),
 	}
 }
