@@ -110,7 +110,7 @@ func TestControlsOfThePowerCuts(t *testing.T) {
 		return
 	}
 	chance := rand.New(rand.NewPCG(newSeed(t), 11))
-	dir := (&court{t: t, courtNotes: n}).newRunDir()
+	dir := (&court{t: t, notes: n}).newRunDir()
 	recordRun(t, "a life to be spoiled", "cut", dir, chance.Uint64(), nil, nil)
 	for _, control := range controls {
 		t.Run(control.name, func(t *testing.T) {

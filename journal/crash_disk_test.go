@@ -23,6 +23,11 @@ import (
 
 const sectorBytes = 512
 
+// namesStayLost says whether a failed sync of a directory loses names as one of a file
+// loses pages. A file system without a journal (ext2, FAT) does that; one with a
+// journal stops instead, and a later sync cannot succeed.
+const namesStayLost = false
+
 // node is a file, or a directory when names is not nil.
 type node struct {
 	number int
@@ -34,6 +39,8 @@ type node struct {
 	shrunk  int               // how often it had shrunk when it had that size
 	sizes   []resized         // since, in order
 	sectors map[int64][]piece // since, in order
+	sum     uint64            // of certain, if summed
+	summed  bool
 
 	names  map[string]*node // what a program sees
 	listed map[string]*node // on the disk
@@ -163,7 +170,7 @@ func (n *node) settle(before int) {
 	for s, pieces := range n.sectors {
 		done := lastSafe(pieces, before, func(p piece) doubtful { return p.doubtful })
 		for _, p := range pieces[:done] {
-			n.certain = p.put(n.certain, s)
+			n.certain, n.summed = p.put(n.certain, s), false
 		}
 		if n.sectors[s] = pieces[done:]; done == len(pieces) {
 			delete(n.sectors, s)
@@ -216,18 +223,18 @@ func (n *node) lose(before int) {
 		n.sizes[i].lost = n.sizes[i].lost || n.sizes[i].by.end < before
 	}
 	for i := range n.moves {
-		n.moves[i].lost = n.moves[i].lost || n.moves[i].by.end < before
+		n.moves[i].lost = namesStayLost && (n.moves[i].lost || n.moves[i].by.end < before)
 	}
 }
 
 // put writes the piece into a file's content, which grows as it must.
-func (p piece) put(imageContent []byte, sector int64) []byte {
+func (p piece) put(content []byte, sector int64) []byte {
 	at := int(sector*sectorBytes) + p.at
-	if end := at + len(p.data); end > len(imageContent) {
-		imageContent = append(imageContent, make([]byte, end-len(imageContent))...)
+	if end := at + len(p.data); end > len(content) {
+		content = append(content, make([]byte, end-len(content))...)
 	}
-	copy(imageContent[at:], p.data)
-	return imageContent
+	copy(content[at:], p.data)
+	return content
 }
 
 // doubts lists the calls whose effect is not certain, in order.

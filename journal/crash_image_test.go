@@ -3,7 +3,6 @@ package journal
 import (
 	"bytes"
 	"fmt"
-	"hash/maphash"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -20,28 +19,9 @@ type image map[string]imageContent
 type imageContent struct {
 	dir  bool
 	data []byte
-	idle bool // a file that nobody ever syncs: it does not make an image another one
 }
 
 func (im image) paths() []string { return slices.Sorted(maps.Keys(im)) }
-
-var imageSeed = maphash.MakeSeed()
-
-// sum tells images apart.
-func (im image) sum() uint64 {
-	var h maphash.Hash
-	h.SetSeed(imageSeed)
-	for _, path := range im.paths() {
-		c := im[path]
-		maphash.WriteComparable(&h, path)
-		maphash.WriteComparable(&h, c.dir)
-		if !c.idle {
-			maphash.WriteComparable(&h, len(c.data))
-			_, _ = h.Write(c.data)
-		}
-	}
-	return h.Sum64()
-}
 
 func (im image) same(other image) bool {
 	return maps.EqualFunc(im, other, func(a, b imageContent) bool { return a.dir == b.dir && bytes.Equal(a.data, b.data) })
@@ -125,11 +105,20 @@ func (d *disk) asRead() image {
 	return out
 }
 
-// image is what the disk holds when the power fails now and each place took what
+// outcome is a possible outcome of a power cut: what of each file and directory is on
+// the disk. It is good until the disk changes.
+type outcome map[string]part
+
+type part struct {
+	node  *node
+	size  int64
+	wrote map[int64][]piece // by sector
+}
+
+// outcome is what the disk holds when the power fails now and each place took what
 // choose says. grain is how many sectors the disk writes as one.
-func (d *disk) image(grain int64, choose chooser) image {
-	out := image{}
-	seen := map[*node]imageContent{}
+func (d *disk) outcome(grain int64, choose chooser) outcome {
+	out, seen := outcome{}, map[*node]part{}
 	moved := d.moved(choose)
 	var list func(*node, string)
 	list = func(dir *node, at string) {
@@ -140,18 +129,29 @@ func (d *disk) image(grain int64, choose chooser) image {
 		for _, name := range slices.Sorted(maps.Keys(names)) {
 			n, path := names[name], filepath.Join(at, name)
 			if n.names != nil {
-				out[path] = imageContent{dir: true}
+				out[path] = part{node: n}
 				list(n, path)
 				continue
 			}
 			if _, known := seen[n]; !known {
-				seen[n] = imageContent{data: n.after(grain, choose), idle: !n.synced}
+				seen[n] = n.after(grain, choose)
 			}
 			out[path] = seen[n]
 		}
 	}
 	list(d.top, "")
 	return out
+}
+
+func (d *disk) image(grain int64, choose chooser) image { return d.outcome(grain, choose).image() }
+
+// image has the bytes.
+func (o outcome) image() image {
+	im := image{}
+	for path, p := range o {
+		im[path] = imageContent{p.node.names != nil, p.content()}
+	}
+	return im
 }
 
 // moved is how many moves of each directory are on the disk. One from a directory to
@@ -187,14 +187,12 @@ func ask[T any](choose chooser, list []T, of func(T) *kcall) int {
 	return choose(by)
 }
 
-// after is a file's content after the cut.
-func (n *node) after(grain int64, choose chooser) []byte {
-	size, shrunk := n.size, n.shrunk
+// after is what of a file is on the disk after the cut.
+func (n *node) after(grain int64, choose chooser) part {
+	p, shrunk := part{n, n.size, map[int64][]piece{}}, n.shrunk
 	if took := ask(choose, n.sizes, func(r resized) *kcall { return r.by }); took > 0 {
-		size, shrunk = n.sizes[took-1].size, n.sizes[took-1].shrunk
+		p.size, shrunk = n.sizes[took-1].size, n.sizes[took-1].shrunk
 	}
-	data := make([]byte, size)
-	copy(data, n.certain)
 	grains := map[int64]map[*kcall]bool{}
 	for s, pieces := range n.sectors {
 		g := grains[s/grain]
@@ -202,8 +200,8 @@ func (n *node) after(grain int64, choose chooser) []byte {
 			g = map[*kcall]bool{}
 			grains[s/grain] = g
 		}
-		for _, p := range pieces {
-			g[p.by] = true
+		for _, one := range pieces {
+			g[one.by] = true
 		}
 	}
 	for _, g := range slices.Sorted(maps.Keys(grains)) {
@@ -213,12 +211,23 @@ func (n *node) after(grain int64, choose chooser) []byte {
 			last = by[took-1].start
 		}
 		for s := g * grain; s < (g+1)*grain; s++ {
-			for _, p := range legal(n.sectors[s], last, shrunk) {
-				data = p.put(data, s)
+			if pieces := legal(n.sectors[s], last, shrunk); len(pieces) > 0 {
+				p.wrote[s] = pieces
 			}
 		}
 	}
-	return data[:size:size]
+	return p
+}
+
+func (p part) content() []byte {
+	data := make([]byte, p.size)
+	copy(data, p.node.certain)
+	for s, pieces := range p.wrote {
+		for _, one := range pieces {
+			data = one.put(data, s)
+		}
+	}
+	return data[:p.size:p.size]
 }
 
 // legal is the first part of a sector's pieces that is on the disk: those up to a

@@ -29,61 +29,66 @@ const judgeLimit = 20 * time.Second
 
 // judgeWithin judges the image in a directory. A panic, a fault in mapped pages and
 // a call that never returns are findings about the image, like any other.
-func judgeWithin(root string, p *promise, look bool) error {
-	found := make(chan error, 1)
+func judgeWithin(root string, p *promise, look bool) (entries []shown, err error) {
+	type result struct {
+		entries []shown
+		err     error
+	}
+	found := make(chan result, 1)
 	go func() {
 		defer func() {
 			if crash := recover(); crash != nil {
-				found <- fmt.Errorf("panic: %v\n%s", crash, debug.Stack())
+				found <- result{nil, fmt.Errorf("panic: %v\n%s", crash, debug.Stack())}
 			}
 		}()
 		debug.SetPanicOnFault(true)
-		found <- judge(root, p, look)
+		entries, err := judge(root, p, look)
+		found <- result{entries, err}
 	}()
 	limit := time.NewTimer(judgeLimit)
 	defer limit.Stop()
 	select {
-	case err := <-found:
-		return err
+	case r := <-found:
+		return r.entries, r.err
 	case <-limit.C:
-		return fmt.Errorf("judging it did not return within %v", judgeLimit)
+		return nil, fmt.Errorf("judging it did not return within %v", judgeLimit)
 	}
 }
 
-// judge opens what a power cut left and says what is wrong with it, nil if nothing.
-// look has it inspected before.
-func judge(root string, p *promise, look bool) error {
+// judge opens what a power cut left and says what is wrong with it, nil if nothing,
+// and what it found. look has it inspected before.
+func judge(root string, p *promise, look bool) (entries []shown, err error) {
 	o := crashOptions(Options{Dir: filepath.Join(root, crashDir), DeviceKey: deviceKey, FirstSTAN: 1, LockWait: time.Second})
 	if p.open && look { // looking disturbs nothing (L15), and sees the same
 		snap, err := Inspect(o.Dir, o.LockWait)
 		if err != nil {
-			return fmt.Errorf("it was open before, yet: %w", err)
+			return nil, fmt.Errorf("it was open before, yet: %w", err)
 		}
 		_, err = readPromised(snap, p)
 		if err := errors.Join(err, snap.Damage(), snap.Close()); err != nil {
-			return fmt.Errorf("inspected: %w", err)
+			return nil, fmt.Errorf("inspected: %w", err)
 		}
 	}
 	j, err := Open(o)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	entries, err := readPromised(j, p)
+	entries, err = readPromised(j, p)
 	if err := errors.Join(err, imagesOpen(j, entries), verify(j)); err != nil {
-		return errors.Join(err, j.Close())
+		return nil, errors.Join(err, j.Close())
 	}
 	after, err := worksOn(j, entries)
 	if err := errors.Join(err, j.Close()); err != nil {
-		return fmt.Errorf("going on: %w", err)
+		return nil, fmt.Errorf("going on: %w", err)
 	}
 	if j, err = Open(o); err != nil {
-		return fmt.Errorf("opening again: %w", err)
+		return nil, fmt.Errorf("opening again: %w", err)
 	}
 	_, err = readPromised(j, after)
 	if err := errors.Join(err, imagesOpen(j, after.saw[len(entries):]), verify(j), j.Close()); err != nil {
-		return fmt.Errorf("opened again: %w", err)
+		return nil, fmt.Errorf("opened again: %w", err)
 	}
-	return nil
+	return entries, nil
 }
 
 // everything is what Journal and Snapshot offer to readers.

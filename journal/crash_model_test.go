@@ -43,18 +43,28 @@ func traceOf(lines string) string {
 
 // everyImage is all that the disk may hold when the power fails now. Zeros print as
 // dots, sectors as letters.
-func (d *disk) everyImage(grain int64) []string {
-	found := map[string]bool{}
+func (d *disk) everyImage(t *testing.T, grain int64) []string {
+	found, sums := map[string]uint64{}, map[uint64]string{}
+	for _, n := range d.nodes {
+		n.synced = true // or its content would not count
+	}
 	for chosen, limits := []int(nil), []int(nil); ; {
 		at := 0
-		im := d.image(grain, func(by []*kcall) int {
+		o := d.outcome(grain, func(by []*kcall) int {
 			if at == len(chosen) {
 				chosen, limits = append(chosen, 0), append(limits, len(by))
 			}
 			at++
 			return chosen[at-1]
 		})
-		found[im.letters()] = true
+		letters, sum := o.image().letters(), o.sum()
+		if was, known := found[letters]; known && was != sum {
+			t.Errorf("%s has two sums", letters)
+		}
+		if was, known := sums[sum]; known && was != letters {
+			t.Errorf("%s and %s have one sum", letters, was)
+		}
+		found[letters], sums[sum] = sum, letters
 		for len(chosen) > 0 && chosen[len(chosen)-1] == limits[len(chosen)-1] {
 			chosen, limits = chosen[:len(chosen)-1], limits[:len(chosen)-1]
 		}
@@ -203,7 +213,7 @@ func TestTheModelOfTheDisk(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if got := strings.Join(d.everyImage(grain), "|"); got != want {
+				if got := strings.Join(d.everyImage(t, grain), "|"); got != want {
 					t.Errorf("%d bytes at once: got %q, want %q", grain*sectorBytes, got, want)
 				}
 			}

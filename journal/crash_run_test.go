@@ -57,7 +57,7 @@ func recordRun(t *testing.T, name, role, dir string, seed uint64, base image, be
 		}
 	}
 	if err := errors.Join(r.read(), r.nothingEscaped(), os.RemoveAll(root)); err != nil {
-		t.Fatalf("%s: %v\n%s", name, err, keepImage(dir))
+		t.Fatalf("%s: %v\n%s", name, err, keepRun(dir))
 	}
 	return r
 }
@@ -127,20 +127,29 @@ type cut struct {
 	run     *run
 	at      int // so many moments had passed
 	how     string
-	image   image
+	outcome outcome
+	image   image  // once it is kept
+	sum     uint64 // of it
 	promise *promise
-	sum     uint64 // of the image
 	said    []string
 	look    bool // inspect it before it is opened
 }
 
-func (c cut) String() string {
+// keep makes the image, as long as the disk is as it was.
+func (c *cut) keep() {
+	if c.image == nil {
+		c.image = c.outcome.image()
+	}
+	c.outcome = nil
+}
+
+func (c *cut) String() string {
 	return fmt.Sprintf("%s, cut after moment %d, %s on the disk", c.run.name, c.at, c.how)
 }
 
 // cuts gives the images of one round, moment by moment, as long as more. Round 0
 // has those that can be told in words; each later round draws one for each moment.
-func (r *run) cuts(round int, share float64, take func(cut) (more bool)) error {
+func (r *run) cuts(round int, share float64, take func(*cut) (more bool)) error {
 	chance := rand.New(rand.NewPCG(r.seed, uint64(round)))
 	d := newReplay(r.root, r.base)
 	if r.verdict != nil {
@@ -162,8 +171,8 @@ func (r *run) cuts(round int, share float64, take func(cut) (more bool)) error {
 			continue
 		}
 		for _, w := range ways(doubts, round, chance) {
-			im := d.image(w.grain, w.choose)
-			c := cut{run: r, at: at, how: w.how, image: im, promise: r.promises[len(d.said)], sum: im.sum(), said: d.said}
+			o := d.outcome(w.grain, w.choose)
+			c := &cut{run: r, at: at, how: w.how, outcome: o, sum: o.sum(), promise: r.promises[len(d.said)], said: d.said}
 			if !take(c) {
 				return nil
 			}
@@ -207,7 +216,7 @@ func ways(doubts []*kcall, round int, chance *rand.Rand) []way {
 }
 
 // again is the life of the next child, on what this cut left.
-func (c cut) again(t *testing.T, depth int, seed uint64, dir string) *run {
+func (c *cut) again(t *testing.T, depth int, seed uint64, dir string) *run {
 	t.Helper()
 	before := slices.Concat(c.run.before, c.said, []string{powerCut})
 	name := fmt.Sprintf("%s; cut number %d", c, depth)

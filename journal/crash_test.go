@@ -94,17 +94,19 @@ func (c *court) tryAll(r *run, want, depth int, chance *rand.Rand) (lives int) {
 	if len(r.moments) == 0 {
 		c.t.Fatalf("the child did nothing: %s", r.complaint)
 	}
-	kept, seen := []cut{}, 0
+	kept, seen := []*cut{}, 0
 	have := c.count()
 	for round := 0; round < rounds && c.count() < have+want; round++ {
 		share := 1.0
 		if round == 0 {
 			share = r.affordable(0, want)
 		}
-		err := r.cuts(round, share, func(k cut) bool {
+		err := r.cuts(round, share, func(k *cut) bool {
 			if seen++; len(kept) < again {
+				k.keep()
 				kept = append(kept, k)
 			} else if at := chance.IntN(seen); at < again {
+				k.keep()
 				kept[at] = k
 			}
 			return c.take(k) && c.count() < have+want
@@ -169,7 +171,7 @@ type courtNotes struct {
 	pipe    *os.File
 }
 
-func (n *courtNotes) write(judge int, k cut) {
+func (n *courtNotes) write(judge int, k *cut) {
 	if _, err := fmt.Fprintf(n.pipe, "%d\t%s\t%s\n", judge, k.run.dir, k); err != nil {
 		_, _ = fmt.Fprintln(os.Stderr, "nobody is there any more who would read the result:", err)
 		os.Exit(3)
@@ -189,7 +191,7 @@ func supervised(t *testing.T) (n *courtNotes, work bool) {
 	}
 	if scratch := os.Getenv(notesVar); scratch != "" {
 		syscall.CloseOnExec(3)
-		return &courtNotes{scratch, os.NewFile(3, "courtNotes")}, true
+		return &courtNotes{scratch, os.NewFile(3, "notes")}, true
 	}
 	strace(t)
 	scratch := t.TempDir()
@@ -224,7 +226,7 @@ func supervised(t *testing.T) (n *courtNotes, work bool) {
 		for _, note := range last {
 			_, rest, _ := strings.Cut(note, "\t")
 			dir, name, _ := strings.Cut(rest, "\t")
-			t.Errorf("in work at its end: %s\n%s", name, keepImage(dir))
+			t.Errorf("in work at its end: %s\n%s", name, keepRun(dir))
 		}
 	}
 	return nil, false
