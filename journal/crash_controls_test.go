@@ -24,7 +24,7 @@ func isFile(n *node) bool { return n.names == nil }
 func someSyncs(v verdict, pick func(number int) bool) func(*run) {
 	return func(r *run) {
 		number, of := 0, map[*kcall]int{}
-		open := r.saidAt("seen")
+		open := r.saidAfter(0, "seen", 1)
 		r.verdict = func(c *kcall, n *node) verdict {
 			if !isFile(n) || c.start < open {
 				return asReturned
@@ -41,18 +41,6 @@ func someSyncs(v verdict, pick func(number int) bool) func(*run) {
 	}
 }
 
-// saidAt is when the child said a line for the first time.
-func (r *run) saidAt(line string) int {
-	for at, m := range r.moments {
-		if fd, _, _ := m.call.descriptor(0); m.call.name == "write" && fd == 1 {
-			if text, _ := m.call.text(1); string(text) == line+"\n" {
-				return at
-			}
-		}
-	}
-	return never
-}
-
 // onlyTheBusiest leaves out what is synced now and then: the store behind a write-ahead
 // file must be on the disk before that file is used again.
 func onlyTheBusiest(r *run) {
@@ -67,7 +55,7 @@ func onlyTheBusiest(r *run) {
 	for _, m := range r.moments {
 		_ = d.step(m) // it was done before, when the life was recorded
 	}
-	busiest, open := 0, r.saidAt("seen")
+	busiest, open := 0, r.saidAfter(0, "seen", 1)
 	for n, count := range syncs {
 		if count > syncs[busiest] {
 			busiest = n
@@ -244,7 +232,7 @@ func TestControlsOfThePromise(t *testing.T) {
 	wantKept("one that was undone", whole(), false)
 	hear("try 2 begin 0 4 0")
 	hear("poisoned 2")
-	hear(powerCut)
+	hear(processEnded)
 	wantKept("one whose outcome is not known", whole(), true)
 	if err := p.hear("seen"); err == nil {
 		t.Error("an empty journal was seen, and nobody minds")

@@ -113,14 +113,21 @@ func (c *court) tryFailure(role string, f failure, want int, chance *rand.Rand) 
 	if failed < 0 {
 		return false
 	}
-	enough := c.count() + want
-	share := r.affordable(failed, want)
+	c.tryBetween(r, failed, never, want)
+	return true
+}
+
+// tryBetween tries so many images of what the power leaves between two moments.
+func (c *court) tryBetween(r *run, from, to, want int) {
+	c.t.Helper()
+	enough, share := c.count()+want, r.affordable(from, to, want)
 	for round := 0; round < 10 && c.count() < enough; round++ {
-		err := r.cuts(round, share, func(k *cut) bool { return k.at < failed || c.take(k) && c.count() < enough })
+		err := r.cuts(round, share, func(k *cut) bool {
+			return k.at <= from || k.at <= to && c.take(k) && c.count() < enough
+		})
 		if err != nil {
 			c.t.Fatalf("%s: %v", r.name, err)
 		}
 		share = min(1, 8*share) // these are one for a moment, not one for each call in doubt
 	}
-	return true
 }

@@ -143,8 +143,6 @@ func (d *disk) outcome(grain int64, choose chooser) outcome {
 	return out
 }
 
-func (d *disk) image(grain int64, choose chooser) image { return d.outcome(grain, choose).image() }
-
 // image has the bytes.
 func (o outcome) image() image {
 	im := image{}

@@ -57,8 +57,8 @@ func promises(from *promise, lines []string) ([]*promise, error) {
 	return list, nil
 }
 
-// powerCut stands between the lines of one child and those of the next.
-const powerCut = "power cut"
+// processEnded stands between the lines of one child and those of the next.
+const processEnded = "the process ended"
 
 func newPromise() *promise {
 	return &promise{entries: map[ID]fact{}, inFlight: map[int]tried{}}
@@ -69,7 +69,7 @@ func (p *promise) clone() *promise {
 }
 
 func (p *promise) hear(line string) error {
-	if line == powerCut { // what it had in flight nobody will be told any more
+	if line == processEnded { // what it had in flight nobody will be told any more
 		for _, worker := range slices.Sorted(maps.Keys(p.inFlight)) {
 			p.unknown = append(p.unknown, p.inFlight[worker])
 		}

@@ -69,6 +69,9 @@ func (r *replay) step(m moment) error {
 		if !m.end {
 			err = r.rename(c)
 		}
+	case processEnded:
+		clear(r.files)
+		r.said = append(r.said, processEnded)
 	case "close":
 		if fd, _, err := c.descriptor(0); err == nil && !m.end {
 			delete(r.files, fd)
@@ -89,7 +92,7 @@ func (r *replay) step(m moment) error {
 // changedBy reports whether a moment can change what a power cut leaves, or what
 // was said: a sync when it ends, everything else when it starts.
 func (r *replay) changedBy(m moment) bool {
-	return m.end == (m.call.name == "fsync" || m.call.name == "fdatasync")
+	return m.end == (m.call.name == "fsync" || m.call.name == "fdatasync" || m.call.name == processEnded)
 }
 
 // other lets pass what changes nothing.

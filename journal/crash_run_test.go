@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -9,7 +10,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // Every legal power cut, part 7: one recorded life of a child, and the images that
@@ -31,12 +34,30 @@ type run struct {
 	promises []*promise // after each number of lines that this child said
 	verdict  func(*kcall, *node) verdict
 
-	complaint string // of the child
+	complaint string // of the last child
+}
+
+// stint is the life of one process.
+type stint struct {
+	role   string
+	strace []string // further arguments
+	// It is killed when it has said so many lines and some time has passed; 0: never.
+	lines int
+	wait  time.Duration
 }
 
 // recordRun starts a child in a role on what an earlier power cut left (nothing, the
 // first time) and records its life. more are further arguments of strace.
 func recordRun(t *testing.T, name, role, dir string, seed uint64, base image, before []string, more ...string) *run {
+	t.Helper()
+	r := newRun(t, name, dir, seed, base, before)
+	if err := r.add(t, stint{role: role, strace: more}); err != nil {
+		t.Fatalf("%s: %v\n%s", name, err, keepRun(dir))
+	}
+	return r
+}
+
+func newRun(t *testing.T, name, dir string, seed uint64, base image, before []string) *run {
 	t.Helper()
 	r := &run{name: name, dir: dir, seed: seed, base: base, before: before}
 	root := filepath.Join(dir, "root")
@@ -47,19 +68,52 @@ func recordRun(t *testing.T, name, role, dir string, seed uint64, base image, be
 	if r.root, err = filepath.EvalSymlinks(root); err != nil {
 		t.Fatal(err)
 	}
-	trace := filepath.Join(dir, "trace")
-	c := startChild(t, role, filepath.Join(r.root, crashDir), seed, append([]string{strace(t)}, traceArgs(trace, more...)...)...)
-	c.rest()
-	r.complaint = c.errs.String()
 	for file, text := range map[string]string{"name": name, "seed": fmt.Sprint(seed), "where": r.root, "before": strings.Join(before, "\n")} {
 		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := errors.Join(r.read(), r.nothingEscaped(), os.RemoveAll(root)); err != nil {
-		t.Fatalf("%s: %v\n%s", name, err, keepRun(dir))
-	}
 	return r
+}
+
+// add records the life of a further process, on the files as the last one left them.
+func (r *run) add(t *testing.T, s stint) error {
+	t.Helper()
+	trace, part := filepath.Join(r.dir, "trace"), filepath.Join(r.dir, "part")
+	c := startChild(t, s.role, filepath.Join(r.root, crashDir), r.seed, append([]string{strace(t)}, traceArgs(part, s.strace...)...)...)
+	s.killAt(c)
+	c.rest()
+	r.complaint = c.errs.String()
+	text, err := os.ReadFile(part)
+	if old := r.moments; err == nil && len(old) > 0 {
+		text = slices.Concat(fileBytes(t, trace), text)
+	}
+	if s.lines > 0 {
+		text = append(text, processEnded+"\n"...)
+	}
+	if err := errors.Join(err, os.WriteFile(trace, text, 0o600)); err != nil {
+		return err
+	}
+	err = errors.Join(r.read(), r.nothingEscaped())
+	if err == nil || s.lines == 0 {
+		return err
+	}
+	text = append(bytes.TrimSuffix(text, []byte("\n")), nothingDone+"\n"...)
+	return errors.Join(os.WriteFile(trace, text, 0o600), r.read(), r.nothingEscaped())
+}
+
+// killAt kills the process, not the strace above it.
+func (s stint) killAt(c *child) {
+	pid := 0
+	for range s.lines {
+		line := c.line()
+		if n, err := strconv.Atoi(strings.TrimPrefix(line, "opening ")); err == nil {
+			pid = n
+		}
+	}
+	if pid > 0 {
+		time.AfterFunc(s.wait, func() { _ = syscall.Kill(pid, syscall.SIGKILL) })
+	}
 }
 
 // nothingEscaped compares the files that the child left with those of the model: a
@@ -120,6 +174,23 @@ func (r *run) read() error {
 	}
 	r.promises, err = promises(then[len(then)-1], d.said)
 	return err
+}
+
+// saidAfter is when the child said, from a moment on, the nth line with a first word.
+func (r *run) saidAfter(from int, word string, n int) int {
+	for at, m := range r.moments {
+		fd, _, _ := m.call.descriptor(0)
+		if at < from || m.end || m.call.name != "write" || fd != 1 {
+			continue
+		}
+		line, _ := m.call.text(1)
+		if first, _, _ := strings.Cut(strings.TrimSpace(string(line)), " "); first == word {
+			if n--; n == 0 {
+				return at
+			}
+		}
+	}
+	return never
 }
 
 // cut is one image and what must be found in it.
@@ -218,7 +289,7 @@ func ways(doubts []*kcall, round int, chance *rand.Rand) []way {
 // again is the life of the next child, on what this cut left.
 func (c *cut) again(t *testing.T, depth int, seed uint64, dir string) *run {
 	t.Helper()
-	before := slices.Concat(c.run.before, c.said, []string{powerCut})
+	before := slices.Concat(c.run.before, c.said, []string{processEnded})
 	name := fmt.Sprintf("%s; cut number %d", c, depth)
 	return recordRun(t, name, "few", dir, seed, c.image, before)
 }

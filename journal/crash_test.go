@@ -20,8 +20,9 @@ import (
 // on the disk when the power fails between any two of them (crash_image, crash_run).
 // Such an image is opened and compared with what the child had been promised by then
 // (crash_promise, crash_judge), many of them by a few judges (crash_court). Some are
-// opened by a further child, whose power fails too. crash_model and crash_controls
-// show that all this sees something.
+// opened by a further child, whose power fails too. crash_failing makes every call
+// fail in turn, crash_killed kills the process before the power fails. crash_model and
+// crash_controls show that all this sees something.
 //
 //	go test ./journal -run PowerCut -v        some images
 //	make crash N=1000000                      so many, and every failure of the disk
@@ -33,6 +34,9 @@ const (
 	runVar    = "UNCHARGE_RUN"       // a kept run, to be judged again
 	notesVar  = "UNCHARGE_TEST_CUTS" // set in the process that does the work: its directory
 )
+
+// depthMax is how many power cuts follow each other.
+const depthMax = 3
 
 // rounds bounds how often the moments of one life are gone through.
 const rounds = 40
@@ -90,7 +94,7 @@ func (c *court) life(number int, chance *rand.Rand) *run {
 // more: to depth 3. It gives how many more lives were recorded.
 func (c *court) tryAll(r *run, want, depth int, chance *rand.Rand) (lives int) {
 	c.t.Helper()
-	const again, depthMax = 3, 3
+	const again = 3
 	if len(r.moments) == 0 {
 		c.t.Fatalf("the child did nothing: %s", r.complaint)
 	}
@@ -99,7 +103,7 @@ func (c *court) tryAll(r *run, want, depth int, chance *rand.Rand) (lives int) {
 	for round := 0; round < rounds && c.count() < have+want; round++ {
 		share := 1.0
 		if round == 0 {
-			share = r.affordable(0, want)
+			share = r.affordable(0, never, want)
 		}
 		err := r.cuts(round, share, func(k *cut) bool {
 			if seen++; len(kept) < again {
@@ -126,12 +130,12 @@ func (c *court) tryAll(r *run, want, depth int, chance *rand.Rand) (lives int) {
 	return lives
 }
 
-// affordable is the share of the moments, from one on, at which all images that can
-// be told in words may be tried, when so many may be spent on them.
-func (r *run) affordable(from, want int) float64 {
+// affordable is the share of the moments, from one to another, at which all images
+// that can be told in words may be tried, when so many may be spent on them.
+func (r *run) affordable(from, to, want int) float64 {
 	all, d := 1, newReplay(r.root, r.base)
 	for at, m := range r.moments {
-		if err := d.step(m); err == nil && at >= from && d.changedBy(m) {
+		if err := d.step(m); err == nil && at >= from && at <= to && d.changedBy(m) {
 			all += 3 * len(d.doubts())
 		}
 	}

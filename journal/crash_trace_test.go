@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -57,22 +58,28 @@ func traceArgs(out string, more ...string) []string {
 // strace finds a strace that works here, or skips the test.
 func strace(t *testing.T) string {
 	t.Helper()
-	path, err := exec.LookPath("strace")
+	path, err := straceHere()
 	if err != nil {
-		t.Skip("SKIPPED: no strace here, no power cut is tried")
-	}
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out := filepath.Join(t.TempDir(), "trial")
-	args := append(traceArgs(out, "-e", "inject=rename:error=EIO:when=9"), exe, "-test.run=^$")
-	said, err := exec.Command(path, args...).CombinedOutput()
-	if info, statErr := os.Stat(out); err != nil || statErr != nil || info.Size() == 0 {
-		t.Skipf("SKIPPED: strace does not work here: %v %s", err, said)
+		t.Skipf("SKIPPED: no power cut is tried: %v", err)
 	}
 	return path
 }
+
+var straceHere = sync.OnceValues(func() (path string, err error) {
+	path, err = exec.LookPath("strace")
+	exe, err2 := os.Executable()
+	out, err3 := os.CreateTemp("", "uncharge-trace-")
+	if err := errors.Join(err, err2, err3); err != nil {
+		return "", err
+	}
+	defer func() { _ = errors.Join(out.Close(), os.Remove(out.Name())) }()
+	args := append(traceArgs(out.Name(), "-e", "inject=renameat:error=EIO:when=9"), exe, "-test.run=^$")
+	said, err := exec.Command(path, args...).CombinedOutput()
+	if info, err2 := out.Stat(); err != nil || err2 != nil || info.Size() == 0 {
+		return "", fmt.Errorf("strace does not work here: %v %s", errors.Join(err, err2), said)
+	}
+	return path, nil
+})
 
 // readTrace reads what strace wrote, as far as it concerns the files below root
 // and the lines that the child said.
@@ -84,6 +91,15 @@ func readTrace(trace, root string) (moments []moment, err error) {
 		below = below[:i-2] + `\x` + below[i-2:]
 	}
 	for line := range strings.Lines(trace) {
+		if how, ended := strings.CutPrefix(line, processEnded); ended {
+			endAll(begun)
+			for _, c := range begun {
+				c.failed = c.failed || strings.HasPrefix(how, nothingDone)
+			}
+			clear(begun)
+			moments = append(moments, moment{&kcall{name: processEnded, start: len(moments), end: len(moments)}, true})
+			continue
+		}
 		thread, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
 		rest = strings.TrimLeft(rest, " ")
 		if strings.HasPrefix(rest, "<... ") {
@@ -119,10 +135,20 @@ func readTrace(trace, root string) (moments []moment, err error) {
 		c.end = len(moments)
 		moments = append(moments, moment{c, true})
 	}
-	for _, c := range begun { // the process ended inside these: what they did is not certain
+	endAll(begun)
+	return moments, nil
+}
+
+// nothingDone stands behind processEnded when the calls in which the process was did
+// nothing.
+const nothingDone = ", nothing done"
+
+// endAll ends the calls in which a process was when it ended: what they did is not
+// certain.
+func endAll(begun map[string]*kcall) {
+	for _, c := range begun {
 		c.finish(") = ?")
 	}
-	return moments, nil
 }
 
 // finish reads the arguments (behind those that are there already) and the

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -76,7 +77,7 @@ func roleCut(w work) func(Options, uint64) error {
 // thread would else always fail here first, and never in a checkpoint.
 func openStubbornly(o Options) (j *Journal, err error) {
 	for range 4 {
-		say("opening")
+		say("opening %d", os.Getpid())
 		if j, err = Open(o); err == nil {
 			return j, nil
 		}
