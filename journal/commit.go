@@ -48,9 +48,6 @@ func (j *Journal) take(decide func() (change, error)) error {
 			j.mu.Unlock()
 			return err
 		}
-		if j.moves {
-			j.giveUpBallast()
-		}
 		c, err := decide()
 		if err == nil {
 			s, err = j.stage(c.rec)

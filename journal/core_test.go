@@ -5,6 +5,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -46,33 +48,75 @@ func fillRegion(s *scene, b *blockingCommit) ID {
 	}
 }
 
-// Compact fails behind its rename and the journal goes on with files that have no
-// name any more.
-func TestL8CompactThatFailsBehindItsRenameEndsTheHandle(t *testing.T) {
-	s := newSceneIn(t, filepath.Join(t.TempDir(), "journal"))
+// L8: a leftover that cannot be removed does not keep Compact from its end, and what is
+// acknowledged after it is there afterwards. (Every call that may fail in Compact fails
+// in TestL13TheDiskFailsAtEveryCall.)
+func TestL8CompactBesideALeftoverThatStays(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
 	s.entryAt(Completed)
-	// anything that lets removeOld (or the syncDir before it) fail: here a directory
-	// that matches its pattern and is not empty.
-	if err := os.MkdirAll(s.path("journal.wal.saved/x"), 0o700); err != nil {
-		t.Fatal(err)
+	s.must(os.MkdirAll(s.path("journal.wal.saved/x"), 0o700))
+	s.must(s.j.Compact())
+	id := s.entryAt(Owed)
+	s.reopen()
+	if e := s.entry(id); e.Status != Owed {
+		t.Errorf("it is %s", e.Status)
 	}
-	err := s.j.Compact()
-	t.Logf("Compact: %v; Failed: %v", err, s.j.Failed())
-	if err == nil {
-		t.Skip("Compact succeeded")
+}
+
+// Close while Recover waits for the checkpoint: Recover does nothing any more, because
+// the directory's lock is given back.
+func TestL13CloseBesideRecover(t *testing.T) {
+	t.Parallel()
+	s := newSceneIn(t, filepath.Join(t.TempDir(), "journal"))
+	b := newBlockingCommit(s.path(storeName))
+	s.entryAt(Owed)
+	s.j.commit = b.commit
+	flushed := make(chan error)
+	go func() { flushed <- s.j.flush() }()
+	<-b.written
+	file := s.j.wal.file
+	s.j.wal.file = failing{file, false}
+	wantErr(t, "Begin", second(s.j.Begin(plainDraft())), ErrPoisoned)
+	s.j.wal.file = file
+	recovered, closed := make(chan error, 1), make(chan error, 1)
+	go func() { recovered <- s.j.Recover() }()
+	for !waitsInRecover() { // for the checkpoint
+		runtime.Gosched()
 	}
-	id, err := s.j.Begin(s.draft(lane1))
-	if err != nil {
-		t.Logf("Begin refused: %v", err)
-		return // right
+	go func() { closed <- s.j.Close() }()
+	for !s.j.isClosed() {
+		runtime.Gosched()
 	}
-	s.must(s.j.Owe(id, "no answer", silence))
-	s.close()
+	s.j.background.Add(1) // the checkpoint's goroutine takes its time to end, in a Notice
+	close(b.letGo)
+	wantErr(t, "Recover, which could begin only then", <-recovered, ErrClosed)
+	s.j.background.Done()
+	s.must(<-closed)
+	if err := <-flushed; err == nil {
+		t.Error("the checkpoint of a stopped journal said that all is well")
+	}
 	s.open()
-	defer s.close()
-	if e, err := s.j.Entry(id); err != nil || e.Status != Owed {
-		t.Errorf("entry %d was acknowledged as owed and is gone without a word: %v", id, err)
+	s.begin()
+	s.close()
+	checkJournal(t, s.opts.Dir)
+}
+
+// waitsInRecover reports whether some goroutine sleeps in Recover.
+func waitsInRecover() bool {
+	b := make([]byte, 1<<20)
+	for g := range strings.SplitSeq(string(b[:runtime.Stack(b, true)]), "\n\n") {
+		if strings.Contains(g, "sync.(*Cond).Wait") && strings.Contains(g, "(*Journal).Recover(") {
+			return true
+		}
 	}
+	return false
+}
+
+func (j *Journal) isClosed() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.closed
 }
 
 // Verify between the store's commit and tail.trim.

@@ -187,9 +187,6 @@ const stuck = 2 * time.Minute
 // error of the runtime): whoever waits outside then still knows which image it was.
 func supervised(t *testing.T) (n *courtNotes, work bool) {
 	t.Helper()
-	if underRace { // its children would be the slow part, and share no memory with anybody
-		t.Skip("SKIPPED: the power cuts are tried without the race detector")
-	}
 	if scratch := os.Getenv(notesVar); scratch != "" {
 		syscall.CloseOnExec(3)
 		return &courtNotes{scratch, os.NewFile(3, "notes")}, true

@@ -166,6 +166,11 @@ func canStep(e Entry) bool {
 
 func (k *worker) run() error {
 	for ; k.left > 0; k.left-- {
+		if k.chance.IntN(24) == 0 { // changes nothing that anybody was promised
+			if err := k.j.Compact(); errors.Is(err, ErrPoisoned) {
+				return err
+			}
+		}
 		if err := k.step(); err != nil {
 			return err
 		}

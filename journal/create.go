@@ -68,7 +68,7 @@ func create(o Options) error {
 // refuseRemains finds a journal that lost its store: steps in a write-ahead file
 // that no store names. One without steps is left of a creation that was cut.
 func refuseRemains(dir string) error {
-	files, err := filepath.Glob(filepath.Join(dir, "journal.wal.*"))
+	files, _, err := walFiles(dir)
 	if err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func build(dir string, journalID []byte, st storeState, fill func(*bolt.DB, *sto
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err // a leftover of a creation that was cut; nothing stands only in it
 	}
-	newest, err := newestGeneration(dir)
+	_, newest, err := walFiles(dir)
 	if err != nil {
 		return err
 	}
@@ -159,22 +159,10 @@ func build(dir string, journalID []byte, st storeState, fill func(*bolt.DB, *sto
 // failed. Going on over the old ones would write into files without a name.
 var errInPlace = errors.New("the new files are in place")
 
-// newestGeneration is the highest number of a write-ahead file that is there.
-func newestGeneration(dir string) (newest uint32, err error) {
-	files, err := filepath.Glob(filepath.Join(dir, "journal.wal.*"))
-	for _, path := range files {
-		var n uint32
-		if _, err := fmt.Sscanf(filepath.Base(path), "journal.wal.%d", &n); err == nil {
-			newest = max(newest, n)
-		}
-	}
-	return newest, err
-}
-
 // removeOld removes the write-ahead files that a store does not need any more. It may
 // fail or be cut at any place: whoever opens the journal next does it again.
 func removeOld(dir string, generation uint32) {
-	files, _ := filepath.Glob(filepath.Join(dir, "journal.wal.*"))
+	files, _, _ := walFiles(dir)
 	for _, path := range files {
 		if filepath.Base(path) != walName(generation) {
 			_ = os.Remove(path)

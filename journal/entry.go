@@ -258,10 +258,15 @@ func (d Draft) validate() error {
 		return fmt.Errorf("%w: the amount is out of range", ErrInvalid)
 	case len(d.Last4) > 4 || strings.Trim(d.Last4, "0123456789") != "":
 		return fmt.Errorf("%w: at most the last four digits of a card may be given", ErrInvalid) // L11
-	case len(d.PAN) > 19 || strings.Trim(string(d.PAN), "0123456789") != "":
-		return fmt.Errorf("%w: a card number has at most 19 digits", ErrInvalid)
 	case len(d.Image) > imageMax:
 		return fmt.Errorf("%w: the image is longer than %d bytes", ErrInvalid, imageMax)
+	}
+	return cardNumber(d.PAN)
+}
+
+func cardNumber(pan Secret) error {
+	if len(pan) > 19 || strings.Trim(string(pan), "0123456789") != "" {
+		return fmt.Errorf("%w: a card number has at most 19 digits", ErrInvalid)
 	}
 	return nil
 }

@@ -38,6 +38,8 @@ var (
 	ErrNewer = errors.New("journal of a newer version")
 	// ErrDamaged: a record or page cannot be read. It was not touched (L13).
 	ErrDamaged = errors.New("journal is damaged")
+	// ErrWhole: nothing is wrong with the journal, so Quarantine left it as it is.
+	ErrWhole = errors.New("the journal is whole")
 	// ErrPartial: some entries cannot be read; those that can were returned
 	// beside the error, which also wraps ErrDamaged or ErrNewer.
 	ErrPartial = errors.New("some entries cannot be read")

@@ -24,9 +24,10 @@ type Snapshot struct {
 
 // Bounds of a look at a journal that somebody writes to.
 const (
-	lookTries    = 200
+	lookTries    = 20_000 // however long it may wait
 	lookPause    = 5 * time.Millisecond
-	copyInMemory = 64 << 20 // a longer store is copied into a file without a name
+	movedPause   = 200 * time.Microsecond // right after a commit there is the most time to copy
+	copyInMemory = 64 << 20               // a longer store is copied into a file without a name
 )
 
 // Inspect reads the journal in a directory, which a terminal may be writing to at
@@ -37,7 +38,8 @@ const (
 // key.
 //
 // wait bounds how long it tries while the writer gets in its way, 0 means
-// LockWaitDefault; then it fails with ErrBusy. Errors wrap ErrNone, ErrForeign,
+// LockWaitDefault; then it fails with ErrBusy. That takes a writer at full speed and a
+// journal so long that the next commit comes before it is copied (some 100 MB). Errors wrap ErrNone, ErrForeign,
 // ErrNewer, or ErrDamaged where nothing can be read.
 func Inspect(dir string, wait time.Duration) (*Snapshot, error) {
 	if wait <= 0 {
@@ -79,13 +81,17 @@ func lookUntil(dir string, deadline time.Time) (*Snapshot, error) {
 		}
 		before.close()
 		before = g
+		pause := movedPause
+		if !errors.Is(err, errMoved) {
+			pause = lookPause
+		}
 		if err != nil && !errors.Is(err, errMoved) {
 			before = &glimpse{err: err}
 		}
 		if n > 0 && !time.Now().Before(deadline) {
 			break
 		}
-		time.Sleep(lookPause)
+		time.Sleep(pause)
 	}
 	before.close()
 	return nil, fmt.Errorf("%w: process %s writes to %s all the time", ErrBusy, cmp.Or(lockHolder(filepath.Join(dir, lockName)), "unknown"), dir)
@@ -192,7 +198,7 @@ func (s *Snapshot) addTail(dir string, st storeState, regions [2][]byte) {
 // store is known when the store was copied. The older region is read first: what is
 // written meanwhile goes into the newer one, or, once that is full, over the older.
 func readWALs(dir string) (map[string][2][]byte, error) {
-	paths, err := filepath.Glob(filepath.Join(dir, "journal.wal.*"))
+	paths, _, err := walFiles(dir)
 	if err != nil {
 		return nil, err
 	}

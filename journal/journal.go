@@ -92,6 +92,8 @@ type Journal struct {
 	state  storeState           // as the store has it; the checkpoint's own while one runs
 
 	notice func(Notice)
+	free   func(dir string) (int64, error) // freeBytes and usedPercent; tests put a full disk here
+	used   func(dir string) (int, error)
 	moves  bool         // the file system moves blocks that are overwritten
 	spare  atomic.Int64 // what the store can take without another block, since the last look
 	warned atomic.Bool  // NoticeDisk was given
@@ -172,7 +174,7 @@ func openLocked(o Options) (*Journal, error) {
 		return nil, err
 	}
 	j := &Journal{
-		reader: reader{path: store.path}, dir: o.Dir, now: o.Now, first: o.FirstSTAN, store: store, keys: o.Keys, notice: o.Notice,
+		reader: reader{path: store.path}, dir: o.Dir, now: o.Now, first: o.FirstSTAN, store: store, keys: o.Keys, notice: o.Notice, free: freeBytes, used: usedPercent,
 		commit: func(tx *bolt.Tx) error { return tx.Commit() }, inflight: map[ID]*record{}, traces: map[Lane]trace{}, inUse: map[laneSTAN]int{},
 	}
 	j.room = sync.NewCond(&j.mu)

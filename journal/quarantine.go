@@ -25,7 +25,7 @@ const causeSalvage = "restart"
 // before. What was open and may have been finished by a step that is lost is parked:
 // a person must look at it, because a finished sale must not be undone.
 //
-// Nothing is done to a journal that is whole (ErrInvalid). An error leaves the damaged files where
+// Nothing is done to a journal that is whole (ErrWhole). An error leaves the damaged files where
 // they are; a power cut leaves either them or the new journal, and the kept files.
 func Quarantine(o Options) (*Salvaged, error) {
 	o, err := o.validated()
@@ -61,7 +61,7 @@ func damaged(o Options) error {
 	j, err := openLocked(o)
 	if err != nil {
 		if errors.Is(err, ErrForeign) { // the store's beginning may be gone; then the write-ahead file knows
-			wals, _ := filepath.Glob(filepath.Join(o.Dir, "journal.wal.*"))
+			wals, _, _ := walFiles(o.Dir)
 			if slices.ContainsFunc(wals, func(path string) bool { return headerID(path) != nil }) {
 				return nil
 			}
@@ -77,7 +77,7 @@ func damaged(o Options) error {
 		return err
 	}
 	if report.Err() == nil {
-		return fmt.Errorf("%w: the journal in %s is whole; it was left as it is", ErrInvalid, o.Dir)
+		return fmt.Errorf("%w: %s was left as it is", ErrWhole, o.Dir)
 	}
 	return nil
 }
@@ -95,7 +95,7 @@ func keep(dir string) (string, error) {
 			return "", err
 		}
 	}
-	wals, err := filepath.Glob(filepath.Join(dir, "journal.wal.*"))
+	wals, _, err := walFiles(dir)
 	if err != nil {
 		return "", err
 	}

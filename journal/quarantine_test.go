@@ -146,7 +146,7 @@ func TestQuarantineOfNothingDamaged(t *testing.T) {
 	s.close()
 	facts := fileFacts(t, s.opts.Dir)
 	_, err := Quarantine(s.opts)
-	wantErr(t, "a whole journal", err, ErrInvalid)
+	wantErr(t, "a whole journal", err, ErrWhole)
 	if list, err := os.ReadDir(s.opts.Dir); err != nil || len(list) > 4 {
 		t.Errorf("%v %v, was %s", list, err, facts)
 	}

@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -63,7 +62,7 @@ func (j *Journal) notify(kind NoticeKind, format string, args ...any) {
 
 // watchDisk tells, once, that the disk fills up.
 func (j *Journal) watchDisk() {
-	if used, err := usedPercent(j.dir); err == nil && used >= diskWarnPercent && !j.warned.Swap(true) {
+	if used, err := j.used(j.dir); err == nil && used >= diskWarnPercent && !j.warned.Swap(true) {
 		j.notify(NoticeDisk, "the disk under %s is %d %% full; every sale is still recorded: make room, or new sales will be refused", j.dir, used)
 	}
 }
@@ -130,7 +129,7 @@ func (j *Journal) roomFor(open int) error {
 	if short := j.needed(open) - j.spare.Load(); short > 0 {
 		return fmt.Errorf("%w: %d KB are missing; nothing was recorded or sent, and what is open can still be settled: make room on the disk under %s", ErrFull, short>>10+1, j.dir)
 	}
-	if free, err := freeBytes(j.dir); j.moves && err == nil && free < freeFloor {
+	if free, err := j.free(j.dir); j.moves && err == nil && free < freeFloor {
 		return fmt.Errorf("%w: %d KB are free, %d KB must be; nothing was recorded or sent: make room on the disk under %s", ErrFull, free>>10, int64(freeFloor)>>10, j.dir)
 	}
 	return nil
@@ -143,7 +142,7 @@ func (j *Journal) makeBallast() error {
 	if info, err := os.Stat(path); err == nil && info.Size() == ballast {
 		return nil
 	}
-	if free, err := freeBytes(j.dir); err != nil || free < freeFloor+ballast {
+	if free, err := j.free(j.dir); err != nil || free < freeFloor+ballast {
 		return err
 	}
 	b := make([]byte, ballast)
@@ -162,15 +161,14 @@ func noRoom(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
 }
 
-// giveUpBallast makes room for a step that settles when there is next to none.
+// giveUpBallast makes room for a step that settles when there is next to none. Where
+// it cannot be removed the step says for itself whether it could be written.
 func (j *Journal) giveUpBallast() {
-	if free, err := freeBytes(j.dir); err != nil || free >= ballast {
+	if free, err := j.free(j.dir); err != nil || free >= ballast {
 		return
 	}
-	if err := os.Remove(filepath.Join(j.dir, ballastName)); err == nil {
+	if os.Remove(filepath.Join(j.dir, ballastName)) == nil {
 		go j.notify(NoticeBallast, "the disk under %s is full; what is open is still settled, new sales are refused: make room", j.dir)
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return // it stays; the step says for itself whether it could be written
 	}
 }
 

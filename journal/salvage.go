@@ -91,10 +91,11 @@ func Salvage(dir string) (*Salvaged, error) {
 	if err := s.store(filepath.Join(dir, storeName)); err != nil {
 		return nil, fmt.Errorf("salvage: %w", err)
 	}
-	paths, err := filepath.Glob(filepath.Join(dir, "journal.wal.*"))
+	paths, generation, err := walFiles(dir)
 	if err != nil {
 		return nil, fmt.Errorf("salvage: %w", err)
 	}
+	s.generation = max(s.generation, generation)
 	for _, path := range paths {
 		if err := s.frames(path); err != nil {
 			return nil, fmt.Errorf("salvage: %w", err)
@@ -199,10 +200,6 @@ func (s *Salvaged) step(index uint64, entry ID) {
 
 // frames reads a write-ahead file.
 func (s *Salvaged) frames(path string) error {
-	var number uint32
-	if _, err := fmt.Sscanf(filepath.Base(path), "journal.wal.%d", &number); err == nil {
-		s.generation = max(s.generation, number)
-	}
 	if s.journalID == nil {
 		s.journalID = headerID(path)
 	}

@@ -62,6 +62,23 @@ type wal struct {
 
 func walName(generation uint32) string { return fmt.Sprintf("journal.wal.%06d", generation) }
 
+// walFiles lists the write-ahead files of a directory and the newest generation of
+// them. What only looks like one is somebody else's.
+func walFiles(dir string) (paths []string, newest uint32, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, e := range entries {
+		var generation uint32
+		if _, err := fmt.Sscanf(e.Name(), "journal.wal.%d", &generation); err != nil || !e.Type().IsRegular() || e.Name() != walName(generation) {
+			continue
+		}
+		paths, newest = append(paths, filepath.Join(dir, e.Name())), max(newest, generation)
+	}
+	return paths, newest, nil
+}
+
 // header is the first sector of a region.
 func (w *wal) header(epoch uint32) []byte {
 	b := append(make([]byte, 0, headerBytes), walMagic...)

@@ -272,6 +272,9 @@ func (j *Journal) step(id ID, to Status, s Step, apply func(*record) error) erro
 // the step is no move.
 func (j *Journal) stepNoted(id ID, to Status, apply func(*record) (Step, error)) error {
 	return j.take(func() (c change, err error) {
+		if j.moves {
+			j.giveUpBallast()
+		}
 		before, err := j.newest(id)
 		if err != nil {
 			return change{}, err

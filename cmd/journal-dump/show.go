@@ -31,7 +31,7 @@ func newListCommand(f *flags) *cobra.Command {
 				return err
 			}
 			defer func() { _ = s.Close() }()
-			return errors.Join(list(s, f, number, cmd.OutOrStdout()), s.Damage())
+			return list(s, f, number, cmd.OutOrStdout())
 		},
 	}
 	c.Flags().IntVarP(&number, "number", "n", 20, "this `NUMBER` of entries; 0 means all")
@@ -74,7 +74,7 @@ func newPendingCommand(f *flags) *cobra.Command {
 				return err
 			}
 			defer func() { _ = s.Close() }()
-			return errors.Join(pending(s, f, cmd.OutOrStdout(), cmd.ErrOrStderr()), s.Damage())
+			return pending(s, f, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 }

@@ -34,7 +34,7 @@ func quarantine(f *flags, stdout io.Writer) error {
 		return err
 	}
 	s, err := journal.Quarantine(journal.Options{Dir: f.journalDir, DeviceKey: key, LockWait: f.lockWait})
-	if errors.Is(err, journal.ErrInvalid) {
+	if errors.Is(err, journal.ErrWhole) {
 		return usage(err)
 	}
 	if err != nil {

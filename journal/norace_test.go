@@ -1,6 +1,0 @@
-//go:build !race
-
-package journal
-
-// underRace is true where the race detector watches.
-const underRace = false
