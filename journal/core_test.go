@@ -36,16 +36,19 @@ func (b *blockingCommit) commit(tx *bolt.Tx) error {
 }
 
 // fillRegion takes sales to their end until the region switches and the checkpoint
-// stands in its commit; some steps go into the other region behind that.
+// stands in its commit; a step goes into the other region behind that.
 func fillRegion(s *scene, b *blockingCommit) ID {
-	for {
+	for !s.j.isApplying() {
 		s.entryAt(Completed)
-		select {
-		case <-b.written:
-			return s.begin()
-		default:
-		}
 	}
+	<-b.written
+	return s.begin()
+}
+
+func (j *Journal) isApplying() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.applying
 }
 
 // L8: a leftover that cannot be removed does not keep Compact from its end, and what is

@@ -58,6 +58,7 @@ func manySales(s *scene, n int, chance *rand.Rand) map[ID]string {
 			s.must(s.j.flush()) // the rest stays in front of the store
 		}
 	}
+	s.j.background.Wait() // a checkpoint reads it
 	s.j.wal.file = file
 	return cards
 }
