@@ -184,20 +184,25 @@ func cmdExit(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// cmdDamage replaces a text in a file by another of the same length:
+// cmdDamage replaces a text in a file by another of the same length, both with the
+// escapes of Go:
 //
 //	damage FILE OLD NEW
 func cmdDamage(ts *testscript.TestScript, _ bool, args []string) {
-	path, text := ts.MkAbs(args[0]), []byte(args[1])
+	path := ts.MkAbs(args[0])
+	was, err := strconv.Unquote(`"` + args[1] + `"`)
+	ts.Check(err)
+	becomes, err := strconv.Unquote(`"` + args[2] + `"`)
+	ts.Check(err)
 	if filepath.Base(path) == "journal.db" {
 		settle(ts, filepath.Dir(path))
 	}
 	b, err := os.ReadFile(path)
 	ts.Check(err)
-	if !bytes.Contains(b, text) || len(args[1]) != len(args[2]) {
+	if !bytes.Contains(b, []byte(was)) || len(was) != len(becomes) {
 		ts.Fatalf("%s does not hold the text, or the other one is not as long", args[0])
 	}
-	ts.Check(os.WriteFile(path, bytes.ReplaceAll(b, text, []byte(args[2])), 0o600))
+	ts.Check(os.WriteFile(path, bytes.ReplaceAll(b, []byte(was), []byte(becomes)), 0o600))
 }
 
 // settle moves everything that a journal holds into its store.

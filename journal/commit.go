@@ -95,13 +95,10 @@ func (j *Journal) stage(rec *record) (*staged, error) {
 		frames = append(frames, &frame{kind: frameBoot, payload: j.bootNote})
 	}
 	rec.Steps[len(rec.Steps)-1].Seq = j.index + uint64(len(frames)) + 1
-	value, err := rec.encode()
-	for n := len(rec.Steps); err == nil && len(value) > payloadMax && n > 2; n = len(rec.Steps) {
+	value := rec.encode()
+	for n := len(rec.Steps); len(value) > payloadMax && n > 2; n = len(rec.Steps) {
 		rec.Steps = slices.Delete(rec.Steps, n/2, n/2+1) // a long history must not keep an entry from its end (L8)
-		value, err = rec.encode()
-	}
-	if err != nil {
-		return nil, err
+		value = rec.encode()
 	}
 	if len(value) > payloadMax {
 		return nil, fmt.Errorf("entry %d: %w: it would be longer than %d bytes", rec.ID, ErrInvalid, payloadMax)

@@ -207,6 +207,7 @@ const (
 	StepNotFound StepKind = "not-found" // confirmed: the host has no such sale
 	StepPark     StepKind = "park"
 	StepLate     StepKind = "late-answer"
+	StepClear    StepKind = "clear" // an operator settled it
 )
 
 // stepsMax bounds the history of one entry. When it is reached the attempts and

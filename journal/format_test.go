@@ -7,14 +7,16 @@ import (
 	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"hash/crc32"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -117,8 +119,8 @@ func TestTheWriteAheadFileIsAsFORMATSays(t *testing.T) {
 		}
 		wantRecordAsDocumented(t, id, newest.payload, journalID)
 	}
-	if !bytes.Contains(frames[2].payload, []byte(`"lane_last":1`)) {
-		t.Errorf("the first record: %s", frames[2].payload)
+	if p := frames[2].payload; readFormatTables(t).list(t, "record", p[1:len(p)-4]).number("lane_last") != 1 {
+		t.Errorf("the first record: %x", p)
 	}
 	s.open()
 }
@@ -219,51 +221,147 @@ func wantRecordAsDocumented(t *testing.T, id ID, value, journalID []byte) {
 	t.Helper()
 	be := binary.BigEndian.AppendUint64(nil, uint64(id))
 	body, sum := value[:len(value)-4], binary.LittleEndian.Uint32(value[len(value)-4:])
-	if crc32.Checksum(append(bytes.Clone(be), body...), crc32.MakeTable(crc32.Castagnoli)) != sum || value[0] != 2 {
+	if crc32.Checksum(append(bytes.Clone(be), body...), crc32.MakeTable(crc32.Castagnoli)) != sum || value[0] != 3 {
 		t.Errorf("entry %d: version %d, checksum %08x", id, value[0], sum)
 	}
-	var r struct {
-		E struct {
-			ID     uint64
-			Status int
-			STAN   int
-			Steps  []struct {
-				Seq, Boot int
-				At        string
-			}
+	doc := readFormatTables(t)
+	r := doc.list(t, "record", body[1:])
+	want := map[ID]string{1: "begun", 2: "owed", 3: "parked", 4: "completed"}[id]
+	if got := doc.names["status"][r.number("status")]; got != want || r.number("stan") != uint64(id) || r.text("terminal") != "TERM0001" || r.text("currency") != "USD" {
+		t.Errorf("entry %d: it is %s, not %s: %v", id, got, want, r)
+	}
+	if open := want != "completed"; (r.text("sealed") != "") != open || (r.text("key_id") != "") != open {
+		t.Errorf("entry %d: %v, and it is %s", id, r, want)
+	}
+	if len(r["steps"]) != map[ID]int{1: 1, 2: 2, 3: 3, 4: 2}[id] {
+		t.Errorf("entry %d: steps %v", id, r["steps"])
+	}
+	for n, step := range r["steps"] {
+		s := step.(formatFields)
+		at := time.Unix(int64(s.number("seconds"))-62_135_596_800, int64(s.number("nanos")))
+		if s.number("seq") == 0 || s.number("boot") != 1 || s.number("since_boot") == 0 || at.UTC().Format("2006-01-02 15") != "2026-01-02 03" {
+			t.Errorf("entry %d: step %v at %v", id, s, at)
 		}
-		Sealed string
-		KeyID  string `json:"key_id"`
-	}
-	if err := json.Unmarshal(body[1:], &r); err != nil || r.E.ID != uint64(id) || r.E.STAN != int(id) {
-		t.Fatalf("entry %d: %s %v", id, body, err)
-	}
-	status := map[uint64]int{1: 1, 2: 5, 3: 7, 4: 2}[r.E.ID] // begun, owed, parked, completed
-	if r.E.Status != status || (r.Sealed != "") != (status != 2) || (r.KeyID != "") != (status != 2) {
-		t.Errorf("entry %d: %s, want status %d", id, body, status)
-	}
-	for _, s := range r.E.Steps {
-		if s.Seq == 0 || s.Boot != 1 || s.At == "" {
-			t.Errorf("entry %d: step %+v", id, s)
+		if kind := doc.names["kind"][s.number("kind")]; n == 0 && kind != "begin" || n == 2 && kind != "park" {
+			t.Errorf("entry %d: step %d is %s", id, n, kind)
 		}
 	}
-	if r.Sealed == "" {
+	if r.text("sealed") == "" {
 		return
 	}
-	sealed, err := base64.StdEncoding.DecodeString(r.Sealed)
-	if err != nil {
-		t.Fatal(err)
-	}
+	sealed := []byte(r.text("sealed"))
 	sum256 := sha256.Sum256(append([]byte("uncharge key id\x00"), deviceKey...))
 	block, err1 := aes.NewCipher(deviceKey)
 	gcm, err2 := cipher.NewGCM(block)
-	if err1 != nil || err2 != nil || r.KeyID != hex.EncodeToString(sum256[:8]) {
-		t.Fatalf("entry %d: key id %s: %v %v", id, r.KeyID, err1, err2)
+	if err1 != nil || err2 != nil || r.text("key_id") != hex.EncodeToString(sum256[:8]) {
+		t.Fatalf("entry %d: key id %s: %v %v", id, r.text("key_id"), err1, err2)
 	}
 	image, err := gcm.Open(nil, sealed[:12], sealed[12:], append(bytes.Clone(journalID), be...))
 	if err != nil || string(image) != "image of TERM0001/MERCHANT0000001 00000"+id.String() {
 		t.Errorf("entry %d: image %q %v", id, image, err)
 	}
+}
+
+// formatTables are the tables of fields in FORMAT.md, by what they are of, and the
+// tables of names.
+type formatTables struct {
+	fields map[string]map[uint64][2]string // type and name
+	names  map[string]map[uint64]string
+}
+
+// formatFields are the fields of a list by their names in FORMAT.md.
+type formatFields map[string][]any
+
+func (f formatFields) number(name string) uint64 {
+	if len(f[name]) == 0 {
+		return 0
+	}
+	return f[name][0].(uint64)
+}
+
+func (f formatFields) text(name string) string {
+	if len(f[name]) == 0 {
+		return ""
+	}
+	return f[name][0].(string)
+}
+
+func readFormatTables(t *testing.T) formatTables {
+	t.Helper()
+	doc, err := os.ReadFile("FORMAT.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tables := formatTables{fields: map[string]map[uint64][2]string{}, names: map[string]map[uint64]string{}}
+	of, header := "", []string(nil)
+	for line := range strings.Lines(string(doc)) {
+		line = strings.TrimSpace(line)
+		cells := strings.Split(strings.Trim(line, "| "), " | ")
+		n, notNumber := strconv.ParseUint(cells[0], 10, 64)
+		switch {
+		case strings.HasPrefix(line, "Fields of a"):
+			of = strings.TrimSuffix(line[strings.LastIndex(line, " ")+1:], ":")
+			tables.fields[of] = map[uint64][2]string{}
+		case strings.HasPrefix(line, "`") && strings.HasSuffix(line, "`:"):
+			of, header = "", nil
+			tables.names[strings.Trim(line, "`:")] = map[uint64]string{}
+		case !strings.HasPrefix(line, "|") || strings.HasPrefix(line, "|--"):
+		case tables.fields[of] != nil && notNumber == nil && len(cells) == 3:
+			tables.fields[of][n] = [2]string{cells[1], cells[2]}
+		case header == nil && notNumber == nil && len(cells) > 3:
+			header = cells
+		case len(header) > 0 && len(header) == len(cells):
+			names := map[string]string{"begun": "status", "begin": "kind"}[cells[0]]
+			for i, name := range cells {
+				number, err := strconv.ParseUint(header[i], 10, 64)
+				if err != nil || tables.names[names] == nil {
+					t.Fatalf("FORMAT.md: %q under %q", line, header)
+				}
+				tables.names[names][number] = name
+			}
+			header = nil
+		}
+	}
+	if len(tables.fields) != 3 || len(tables.names["status"]) != 8 || len(tables.names["kind"]) != len(stepNumbers) {
+		t.Fatalf("tables of FORMAT.md: %v", tables)
+	}
+	return tables
+}
+
+// list reads a list of fields by a table.
+func (f formatTables) list(t *testing.T, of string, b []byte) formatFields {
+	t.Helper()
+	out := formatFields{}
+	varint := func() uint64 {
+		v, n := binary.Uvarint(b)
+		if n < 1 {
+			t.Fatalf("%s: no varint at %x", of, b)
+		}
+		b = b[n:]
+		return v
+	}
+	for len(b) > 0 {
+		tag := varint()
+		field, known := f.fields[of][tag>>3]
+		value := varint()
+		if number := field[0] == "number" || field[0] == "zigzag"; !known || number != (tag&7 == 0) || !number && (tag&7 != 2 || value > uint64(len(b))) {
+			t.Fatalf("%s: field %d of wire type %d: FORMAT.md has %v", of, tag>>3, tag&7, field)
+		}
+		switch field[0] {
+		case "number":
+			out[field[1]] = append(out[field[1]], value)
+			continue
+		case "zigzag":
+			out[field[1]] = append(out[field[1]], int64(value>>1)^-int64(value&1))
+			continue
+		case "text", "bytes":
+			out[field[1]] = append(out[field[1]], string(b[:value]))
+		default:
+			out[field[1]] = append(out[field[1]], f.list(t, field[0], b[:value]))
+		}
+		b = b[value:]
+	}
+	return out
 }
 
 // FORMAT.md names every file that a journal makes.

@@ -332,16 +332,6 @@ func (j *Journal) closeFiles() error {
 	return err
 }
 
-// clock is the wall clock of a step. A clock that says nonsense is left out: it
-// must not keep a step from being recorded (L12).
-func (j *Journal) clock() time.Time {
-	at := j.now()
-	if y := at.UTC().Year(); y < 1 || y > 9999 {
-		return time.Time{}
-	}
-	return at
-}
-
 // Failed returns the error that stopped the journal, or nil while it works.
 func (j *Journal) Failed() error {
 	j.mu.Lock()

@@ -159,11 +159,7 @@ func (s *Salvaged) rebuild(o Options) error {
 	return build(o.Dir, id, st, func(db *bolt.DB, st *storeState) error {
 		return db.Update(func(tx *bolt.Tx) error {
 			for _, id := range sortedIDs(s.ledger) {
-				value, err := s.carried(id, o)
-				if err != nil {
-					return err
-				}
-				if err := importEntry(tx, id, value, st, l); err != nil {
+				if err := importEntry(tx, id, s.carried(id, o), st, l); err != nil {
 					return err
 				}
 			}
@@ -187,13 +183,13 @@ func sortedIDs(m map[ID]*found) []ID {
 }
 
 // carried is the form in which an entry goes into the new journal.
-func (s *Salvaged) carried(id ID, o Options) ([]byte, error) {
+func (s *Salvaged) carried(id ID, o Options) []byte {
 	f := s.ledger[id]
 	if _, doubtful := slices.BinarySearch(s.Parked, id); !doubtful {
-		return f.value, nil
+		return f.value
 	}
 	rec := f.rec.copied()
-	at := o.Now()
+	at := wallClock(o.Now)
 	if rec.Status == Begun {
 		rec.Cause = causeSalvage
 		rec.addStep(Step{Kind: StepOwe, At: at, Note: causeSalvage})

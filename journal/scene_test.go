@@ -141,7 +141,7 @@ func (s *scene) takeTo(id ID, status Status) {
 		s.must(s.j.Park(id, "refused 3 times"))
 	case Cleared: // no step leads there yet: written into the store
 		s.takeTo(id, Parked)
-		s.must(s.j.stepNoted(id, Cleared, func(*record) (Step, error) { return Step{Kind: "clear"}, nil }))
+		s.must(s.j.stepNoted(id, Cleared, func(*record) (Step, error) { return Step{Kind: StepClear}, nil }))
 	}
 	if e := s.entry(id); e.Status != status {
 		s.t.Fatalf("scene: entry %d is %s, wanted %s", id, e.Status, status)

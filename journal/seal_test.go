@@ -108,9 +108,7 @@ func TestL11AnImageOpensOnlyInItsPlace(t *testing.T) {
 		rec, err := decode(b, s.value(bucketEntries, key(b)))
 		s.must(err)
 		rec.Sealed, rec.KeyID = stolen.Sealed, stolen.KeyID
-		v, err := rec.encode()
-		s.must(err)
-		s.put(bucketEntries, key(b), v)
+		s.put(bucketEntries, key(b), rec.encode())
 		image, err := s.j.Image(b)
 		if err == nil || image != nil {
 			t.Errorf("the image of entry %d opened as that of %d: %q", id, b, image)

@@ -3,6 +3,7 @@ package journal
 import (
 	"fmt"
 	"math/rand/v2"
+	"time"
 )
 
 // trace is what is known of a lane's trace numbers.
@@ -126,8 +127,18 @@ func (j *Journal) armed(id ID, d Draft) (*record, error) {
 
 // stamp says when a step is taken, by both clocks.
 func (j *Journal) stamp(s Step) Step {
-	s.At, s.Boot, s.SinceBoot = j.clock(), j.boot, sinceBoot()
+	s.At, s.Boot, s.SinceBoot = wallClock(j.now), j.boot, sinceBoot()
 	return s
+}
+
+// wallClock is the wall clock of a step. A clock that says nonsense is left out: it
+// must not keep a step from being recorded (L12).
+func wallClock(now func() time.Time) time.Time {
+	at := now()
+	if y := at.UTC().Year(); y < 1 || y > 9999 {
+		return time.Time{}
+	}
+	return at
 }
 
 // Complete records that the sale stands (L3). Only when it has returned nil may

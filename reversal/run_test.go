@@ -3,8 +3,6 @@ package reversal
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -273,20 +271,7 @@ func TestDamagedImageParksThatEntryOnly(t *testing.T) {
 func TestL9DamagedRecordDoesNotHoldUpTheOthers(t *testing.T) {
 	play(t, func(t *testing.T, s *scene) {
 		bad, good, other := s.planted(lane1), s.planted(lane1), s.planted(lane2)
-		s.must(s.journal.Compact()) // into the store
-		s.must(s.journal.Close())
-		path := filepath.Join(s.dir, "journal.db")
-		b, err := os.ReadFile(path)
-		s.must(err)
-		id := fmt.Sprintf(`{"e":{"id":%d,`, bad)
-		if !strings.Contains(string(b), id) {
-			t.Fatal("scene: the record is not where it was expected")
-		}
-		s.must(os.WriteFile(path, []byte(strings.ReplaceAll(string(b), id, strings.Replace(id, ":", ";", 1))), 0o600))
-		s.open()
-		if _, err := s.journal.Entry(bad); !errors.Is(err, journal.ErrDamaged) {
-			t.Fatalf("scene: the record is not damaged: %v", err)
-		}
+		s.damage(bad)
 
 		if err := s.runFor(time.Hour); err != nil {
 			t.Logf("Run says %v", err) // it may say so, once the others are done

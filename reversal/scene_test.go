@@ -1,7 +1,9 @@
 package reversal
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -214,6 +216,28 @@ func (s *scene) plantedImage(lane journal.Lane, stan uint32, image []byte) journ
 	})
 	s.must(err)
 	return id
+}
+
+// damage spoils an entry's record in the store and opens the journal again.
+func (s *scene) damage(id journal.ID) {
+	s.t.Helper()
+	e, err := s.journal.Entry(id)
+	s.must(err)
+	s.must(s.journal.Compact()) // into the store
+	s.must(s.journal.Close())
+	path := filepath.Join(s.dir, "journal.db")
+	b, err := os.ReadFile(path)
+	s.must(err)
+	// The record's fields 3 and 4, as journal/FORMAT.md has them.
+	is := append([]byte(e.Lane.Merchant+"\x20"), binary.AppendUvarint(nil, uint64(e.STAN))...)
+	is = append([]byte(e.Lane.Terminal+"\x1a"+string(rune(len(e.Lane.Merchant)))), is...)
+	spoilt := bytes.Clone(is)
+	spoilt[0]++
+	s.must(os.WriteFile(path, bytes.ReplaceAll(b, is, spoilt), 0o600))
+	s.open()
+	if _, err := s.journal.Entry(id); !errors.Is(err, journal.ErrDamaged) {
+		s.t.Fatalf("scene: the record is not damaged: %v", err)
+	}
 }
 
 func (s *scene) must(err error) {
