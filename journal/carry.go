@@ -183,9 +183,7 @@ func (j *Journal) Recover() error {
 	if j.failed == nil {
 		return nil
 	}
-	for j.leading || j.applying {
-		j.room.Wait()
-	}
+	j.still()
 	if j.closed { // and the lock given back, while this waited
 		return ErrClosed
 	}
@@ -260,9 +258,7 @@ func (j *Journal) leftover() (frames []*frame) {
 func (j *Journal) Compact() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for j.leading || j.applying {
-		j.room.Wait()
-	}
+	j.still()
 	if err := j.usable(); err != nil {
 		return err
 	}
@@ -309,11 +305,12 @@ func (j *Journal) renew(wipe bool) error {
 	}
 	_ = errors.Join(oldStore.close(), oldWAL.close()) // no name leads to them any more
 	j.index, j.durable, j.link, j.lastID = st.Applied, st.Applied, link(st.Chain), st.LastID
-	j.queue, j.inflight, j.full, j.before = nil, map[ID]*record{}, [2]uint64{}, 0
+	j.batch, j.inflight, j.before = nil, map[ID]*record{}, 0
 	j.cur, j.off, j.epoch, j.ready = 0, regionHead, [2]uint32{1, 2}, [2]bool{false, true}
 	j.bootNote, j.keyNote = nil, nil
 	j.noteBoot(nil)
-	j.open, j.inUse = 0, map[laneSTAN]int{} // what was under way may not have happened
+	j.open = 0 // what was under way may not have happened
+	j.numbers.unused()
 	if err := errors.Join(err, j.continueChain(st.ChainKey, j.keys), j.settleIn()); err != nil {
 		return err
 	}
@@ -322,6 +319,7 @@ func (j *Journal) renew(wipe bool) error {
 			return err
 		}
 		j.failed = nil
+		j.numbers.halt(nil)
 	}
 	return nil
 }

@@ -68,7 +68,7 @@ func firstLink(journalID []byte) link {
 }
 
 func rowOf(f *frame) row {
-	return row{f.kind, f.entry, digestOf(f.payload), [8]byte(f.chain[:8])}
+	return row{f.kind, f.entry, f.digest, [8]byte(f.chain[:8])}
 }
 
 const rowBytes = 1 + 8 + 16 + 8

@@ -6,33 +6,84 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"sync"
 )
 
-// How a step becomes durable. A caller decides under mu what its step makes of the
-// entry and stages a frame. Then one caller leads: it writes all that is staged in
-// one write, syncs once, and publishes it; the others wait for it. Nobody waits
-// for a timer: a lone caller leads at once.
+// How a step becomes durable. Callers stand in line, and one of them leads: it
+// decides under mu what each step in the line makes of its entry, writes all of that
+// in one write, syncs once, and publishes it; the others wait for it. Then the first
+// of those who came meanwhile leads. Nobody waits for a timer: a lone caller leads
+// at once. A leader that had company lets others who can run go first, so that they
+// come along in one batch, not one behind the other.
+
+// caller is somebody whose step is to be taken.
+type caller struct {
+	decide func() (change, error)
+	wake   chan bool // true: lead now; false: err says what became of the step
+	err    error
+	done   bool // the leader's
+}
+
+// line is where callers wait.
+type line struct {
+	mu      sync.Mutex
+	led     bool // somebody leads, or was told to
+	waiting []*caller
+}
+
+// join puts a caller at the end and reports whether it is to lead.
+func (l *line) join(c *caller) (lead bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waiting = append(l.waiting, c)
+	lead, l.led = !l.led, true
+	return lead
+}
+
+// take gives all who wait.
+func (l *line) take() (callers []*caller) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	callers, l.waiting = l.waiting, nil
+	return callers
+}
+
+// putBack puts callers back in front.
+func (l *line) putBack(callers []*caller) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waiting = append(callers, l.waiting...)
+}
+
+// handOn tells the first who waits to lead.
+func (l *line) handOn() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.led = len(l.waiting) > 0; l.led {
+		l.waiting[0].wake <- true
+	}
+}
 
 // staged is a frame on its way to the disk.
 type staged struct {
 	frame  *frame
 	rec    *record // of an entry's frame
-	region int
-	offset int64     // from the region's start
-	wake   chan bool // of the step's caller; true: lead now. nil for a frame that nobody waits for
-	err    error     // once woken to hear it
+	offset int64   // from the region's start
 }
 
 // batchMax bounds what one write takes.
 const batchMax = 256 << 10
 
-// errWait: decide again when what is under way has ended.
+// errWait: decide again when the batch, or the checkpoint, has ended.
 var errWait = errors.New("something is under way")
 
-// change is what a step makes of an entry.
+// change is what a step makes of the journal: of an entry, or with a note a frame that
+// belongs to none.
 type change struct {
 	rec    *record
+	note   *frame
 	opens  int    // 1 for an entry that is begun, -1 for one that is settled
 	staged func() // runs once the step is sure to be taken, under mu
 }
@@ -41,52 +92,73 @@ type change struct {
 // must change nothing. An error of it changes nothing. An error that wraps
 // ErrPoisoned leaves the outcome unknown (L13).
 func (j *Journal) take(decide func() (change, error)) error {
-	j.mu.Lock()
-	var s *staged
-	for {
-		if err := j.usable(); err != nil {
-			j.mu.Unlock()
-			return err
-		}
-		c, err := decide()
-		if err == nil {
-			s, err = j.stage(c.rec)
-		}
-		if errors.Is(err, errWait) {
-			j.room.Wait()
-			continue
-		}
-		if err != nil {
-			j.mu.Unlock()
-			return err
-		}
-		if s != nil {
-			if c.staged != nil {
-				c.staged()
-			}
-			if c.opens != 0 {
-				j.count(c.rec, c.opens)
-			}
-			break
-		}
-		j.room.Wait() // a checkpoint gives a region back, or fails and ends the journal
+	c := &caller{decide: decide, wake: make(chan bool, 1)}
+	if j.line.join(c) || <-c.wake {
+		j.lead(c)
 	}
-	if j.leading {
-		j.mu.Unlock()
-		if lead := <-s.wake; !lead {
-			return s.err
-		}
-		j.mu.Lock()
-	}
-	j.leading = true
-	j.lead()
-	j.mu.Unlock()
-	return s.err
+	return c.err
 }
 
-// stage puts an entry's new form in the queue for the disk. It gives nil when there
-// is no room before the next checkpoint has ended. The caller holds mu.
-func (j *Journal) stage(rec *record) (*staged, error) {
+// lead takes batches until the leader's own step is in one, and hands on.
+func (j *Journal) lead(own *caller) {
+	if j.company > 1 {
+		runtime.Gosched() // who was in the last batches is about to come again
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for !own.done {
+		for j.halts > 0 {
+			j.room.Wait()
+		}
+		if batch, callers := j.gather(own); len(batch) > 0 {
+			j.company = max(len(callers), j.company/2)
+			j.writeBatch(batch)
+			j.finish(own, j.failed, callers...)
+		} else if !own.done {
+			j.room.Wait() // a checkpoint gives a region back, or fails and ends the journal
+		}
+	}
+	j.line.handOn()
+}
+
+// gather decides the steps of all who wait and stages what they make: the next
+// batch, and who waits for it. Who has to wait longer is put back. The caller holds mu.
+func (j *Journal) gather(own *caller) (batch []*staged, callers []*caller) {
+	var later []*caller
+	for _, c := range j.line.take() {
+		err := j.usable()
+		if err == nil {
+			err = j.stage(c.decide)
+		}
+		switch {
+		case err == nil:
+			callers = append(callers, c)
+		case errors.Is(err, errWait):
+			later = append(later, c)
+		default:
+			j.finish(own, err, c)
+		}
+	}
+	j.line.putBack(later)
+	batch, j.batch = j.batch, nil
+	return batch, callers
+}
+
+// finish tells callers what became of their steps.
+func (j *Journal) finish(own *caller, err error, callers ...*caller) {
+	for _, c := range callers {
+		if c.err, c.done = err, true; c != own {
+			c.wake <- false
+		}
+	}
+}
+
+// stage puts what a step makes into the batch. An error changes nothing.
+func (j *Journal) stage(decide func() (change, error)) error {
+	c, err := decide()
+	if err != nil {
+		return err
+	}
 	frames := make([]*frame, 0, 3)
 	if j.keyNote != nil { // first: what follows is linked under the new key
 		frames = append(frames, &frame{kind: frameKey, payload: j.keyNote})
@@ -94,55 +166,59 @@ func (j *Journal) stage(rec *record) (*staged, error) {
 	if j.bootNote != nil {
 		frames = append(frames, &frame{kind: frameBoot, payload: j.bootNote})
 	}
-	rec.Steps[len(rec.Steps)-1].Seq = j.index + uint64(len(frames)) + 1
-	value := rec.encode()
-	for n := len(rec.Steps); len(value) > payloadMax && n > 2; n = len(rec.Steps) {
-		rec.Steps = slices.Delete(rec.Steps, n/2, n/2+1) // a long history must not keep an entry from its end (L8)
-		value = rec.encode()
+	if c.rec != nil {
+		if err := c.rec.finish(j.index + uint64(len(frames)) + 1); err != nil {
+			return err
+		}
+		c.note = &frame{kind: frameEntry, entry: c.rec.ID, payload: c.rec.value}
 	}
-	if len(value) > payloadMax {
-		return nil, fmt.Errorf("entry %d: %w: it would be longer than %d bytes", rec.ID, ErrInvalid, payloadMax)
+	frames = append(frames, c.note)
+	if !j.makeRoom(frames) {
+		return errWait
 	}
-	rec.value = value
-	frames = append(frames, &frame{kind: frameEntry, entry: rec.ID, payload: value})
-	return j.enqueue(frames, rec), nil
+	for _, f := range frames {
+		j.enqueue(f)
+	}
+	j.bootNote, j.keyNote = nil, nil
+	if c.rec != nil {
+		j.batch[len(j.batch)-1].rec = c.rec
+		j.inflight[c.rec.ID] = c.rec
+	}
+	if c.staged != nil {
+		c.staged()
+	}
+	if c.opens != 0 {
+		j.count(c.rec, c.opens)
+	}
+	return nil
 }
 
-// enqueue gives frames their places, all or none: nil means that there is no room.
-// The last of them is waited for.
-func (j *Journal) enqueue(frames []*frame, rec *record) *staged {
+// finish makes the stored form of what the newest step, in this place among all
+// steps, made of an entry.
+func (r *record) finish(seq uint64) error {
+	r.Steps[len(r.Steps)-1].Seq = seq
+	r.value = r.encode()
+	for n := len(r.Steps); len(r.value) > payloadMax && n > 2; n = len(r.Steps) {
+		r.Steps = slices.Delete(r.Steps, n/2, n/2+1) // a long history must not keep an entry from its end (L8)
+		r.value = r.encode()
+	}
+	if len(r.value) > payloadMax {
+		return fmt.Errorf("entry %d: %w: it would be longer than %d bytes", r.ID, ErrInvalid, payloadMax)
+	}
+	return nil
+}
+
+// makeRoom sees to it that frames fit behind the last one. A batch is one write, so
+// it stays in one region; with an empty one the other region takes over when this one
+// is full and the other was given back.
+func (j *Journal) makeRoom(frames []*frame) bool {
 	var need int64
 	for _, f := range frames {
 		need += frameBytes(len(f.payload))
 	}
-	if !j.makeRoom(need) {
-		return nil
+	if len(j.batch) > 0 {
+		return j.off+need <= min(j.wal.region, j.batch[0].offset+batchMax)
 	}
-	var last *staged
-	for _, f := range frames {
-		j.index++
-		f.index, f.epoch = j.index, j.epoch[j.cur]
-		r := row{kind: f.kind, entry: f.entry, digest: digestOf(f.payload)}
-		f.chain = j.linker.next(j.link, f.index, r)
-		j.link = f.chain
-		if f.kind == frameKey {
-			j.linker = j.nextLinker
-		}
-		last = &staged{frame: f, region: j.cur, offset: j.off}
-		j.off += frameBytes(len(f.payload))
-		j.queue = append(j.queue, last)
-	}
-	last.wake = make(chan bool, 1)
-	if last.rec = rec; rec != nil {
-		j.inflight[rec.ID] = rec
-	}
-	j.bootNote, j.keyNote = nil, nil
-	return last
-}
-
-// makeRoom sees to it that so many bytes fit behind the last frame, in the other
-// region when this one is full and the other was given back.
-func (j *Journal) makeRoom(need int64) bool {
 	if j.off+need <= j.wal.region {
 		return true
 	}
@@ -150,72 +226,62 @@ func (j *Journal) makeRoom(need int64) bool {
 	if !j.ready[other] || regionHead+need > j.wal.region {
 		return false
 	}
-	j.full[j.cur], j.ready[other] = j.index, false
-	j.cur, j.off = other, regionHead
+	j.switchRegion()
 	return true
 }
 
-// lead writes what is staged, once, and hands on. The caller holds mu and leads.
-func (j *Journal) lead() {
-	batch := j.nextBatch()
-	durable := j.durable
+// switchRegion goes on in the other region, which was given back, and has the store
+// take this one over. All that stands in it is durable. The caller holds mu.
+func (j *Journal) switchRegion() {
+	full := j.cur
+	j.cur, j.off = 1-full, regionHead
+	j.ready[j.cur] = false
+	j.absorbRegion(full, j.durable)
+}
+
+// enqueue gives a frame its place.
+func (j *Journal) enqueue(f *frame) {
+	j.index++
+	f.index, f.epoch, f.digest = j.index, j.epoch[j.cur], digestOf(f.payload)
+	f.chain = j.linker.next(j.link, f.index, rowOf(f))
+	j.link = f.chain
+	if f.kind == frameKey {
+		j.linker = j.nextLinker
+	}
+	j.batch = append(j.batch, &staged{frame: f, offset: j.off})
+	j.off += frameBytes(len(f.payload))
+}
+
+// writeBatch makes a batch durable and publishes it. The caller holds mu, which is
+// free meanwhile.
+func (j *Journal) writeBatch(batch []*staged) {
+	region, durable := j.cur, j.durable
+	j.writing = true
 	j.mu.Unlock()
-	err := j.write(batch, durable)
+	err := j.write(region, batch, durable)
 	j.mu.Lock()
+	j.writing = false
 	if err == nil {
 		err = j.publish(batch)
 	}
 	if err != nil {
 		j.poison(err)
-		batch, j.queue = append(batch, j.queue...), nil
 	}
-	var next *staged
-	for _, s := range j.queue {
-		if s.wake != nil {
-			next = s
-			break
-		}
-	}
-	if j.leading = next != nil; next != nil {
-		next.wake <- true
-	}
-	j.room.Broadcast() // Close waits until nobody leads; others until a step is durable
-	for _, s := range batch {
-		s.err = j.failed
-		if s.wake != nil {
-			s.wake <- false
-		}
-	}
-}
-
-// nextBatch takes from the queue what one write can take: what stands together in
-// one region.
-func (j *Journal) nextBatch() []*staged {
-	n, size := 0, int64(0)
-	for _, s := range j.queue {
-		size += frameBytes(len(s.frame.payload))
-		if s.region != j.queue[0].region || n > 0 && size > batchMax {
-			break
-		}
-		n++
-	}
-	batch := j.queue[:n:n]
-	j.queue = j.queue[n:]
-	return batch
+	j.room.Broadcast() // who wants the journal to stand still
 }
 
 // write is one write and one sync. It runs without mu, one at a time.
-func (j *Journal) write(batch []*staged, durable uint64) error {
-	var b []byte
+func (j *Journal) write(region int, batch []*staged, durable uint64) error {
+	j.buffer = j.buffer[:0]
 	for _, s := range batch {
 		s.frame.synced, s.frame.before = durable, j.before
 		if s.offset == regionHead {
 			s.frame.before = 0
 		}
-		b = appendFrame(b, s.frame)
+		j.buffer = appendFrame(j.buffer, s.frame)
 		j.before = s.frame.sum
 	}
-	if _, err := j.wal.file.WriteAt(b, j.wal.start(batch[0].region)+batch[0].offset); err != nil {
+	if _, err := j.wal.file.WriteAt(j.buffer, j.wal.start(region)+batch[0].offset); err != nil {
 		return err
 	}
 	return j.wal.file.Datasync()
@@ -224,27 +290,30 @@ func (j *Journal) write(batch []*staged, durable uint64) error {
 // publish shows what is durable now (L3). The caller holds mu.
 func (j *Journal) publish(batch []*staged) error {
 	j.tail.mu.Lock()
+	defer j.tail.mu.Unlock()
 	for _, s := range batch {
 		if s.rec != nil {
 			j.tail.rows = append(j.tail.rows, rowOf(s.frame))
 			j.tail.link = s.frame.chain
 			j.tail.addEntry(s.rec, s.frame.index)
-			if j.inflight[s.rec.ID] == s.rec {
-				delete(j.inflight, s.rec.ID)
-			}
 		} else if err := j.tail.add(s.frame); err != nil {
-			j.tail.mu.Unlock()
 			return err
 		}
 		j.durable = s.frame.index
 	}
-	j.tail.mu.Unlock()
-	for region, last := range j.full {
-		if last != 0 && last <= j.durable && !j.applying {
-			j.absorbRegion(region, last)
-		}
-	}
+	clear(j.inflight)
 	return nil
+}
+
+// still waits until nothing is on its way to the disk or into the store, and lets no
+// leader begin before the caller, who holds mu, has given it back.
+func (j *Journal) still() {
+	j.halts++
+	for j.writing || j.applying {
+		j.room.Wait()
+	}
+	j.halts--
+	j.room.Broadcast()
 }
 
 // newest is what an entry will be once all that is staged is durable: what the next
@@ -264,6 +333,7 @@ func (j *Journal) newest(id ID) (*record, error) {
 func (j *Journal) poison(err error) {
 	if j.failed == nil {
 		j.failed = fmt.Errorf("%w: %w", ErrPoisoned, err)
+		j.numbers.halt(j.failed)
 		j.mark()
 	}
 	j.room.Broadcast()
@@ -274,7 +344,7 @@ func (j *Journal) mark() { _ = os.WriteFile(filepath.Join(j.dir, poisonName), ni
 
 // absorbRegion starts a checkpoint. The caller holds mu, and none runs.
 func (j *Journal) absorbRegion(region int, last uint64) {
-	j.full[region], j.applying = 0, true
+	j.applying = true
 	j.background.Add(1)
 	go j.checkpoint(region, last)
 }
@@ -283,20 +353,12 @@ func (j *Journal) absorbRegion(region int, last uint64) {
 func (j *Journal) flush() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for j.leading || j.applying {
-		if err := j.usable(); err != nil {
-			return err
-		}
-		j.room.Wait()
-	}
+	j.still()
 	if err := j.usable(); err != nil {
 		return err
 	}
 	if j.off > regionHead {
-		region := j.cur
-		j.cur, j.off = 1-region, regionHead
-		j.ready[j.cur] = false
-		j.absorbRegion(region, j.durable)
+		j.switchRegion()
 	}
 	for j.applying {
 		j.room.Wait()
@@ -312,6 +374,7 @@ func (j *Journal) checkpoint(region int, last uint64) {
 	err := j.absorb(region, last)
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	defer j.room.Broadcast()
 	if j.applying = false; err == nil {
 		err = j.topUp(j.open)
 	}
@@ -321,7 +384,6 @@ func (j *Journal) checkpoint(region int, last uint64) {
 	}
 	j.epoch[region] = j.epoch[1-region] + 1
 	j.ready[region] = true
-	j.room.Broadcast()
 }
 
 func marshalNote(v any) []byte {

@@ -10,7 +10,7 @@ import (
 // A history of several pages (a page is entriesPage entries).
 const history = 700
 
-func numbers(from, to ID) (out []ID) {
+func numbersOf(from, to ID) (out []ID) {
 	for id := from; id <= to; id++ {
 		out = append(out, id)
 	}
@@ -22,7 +22,7 @@ func TestEntriesStreamsEveryPage(t *testing.T) {
 	s := newScene(t)
 	s.plant(history - 2)
 	owed, armed := s.entryAt(Owed), s.begin()
-	all := numbers(1, history)
+	all := numbersOf(1, history)
 	backwards := slices.Clone(all)
 	slices.Reverse(backwards)
 	late := func(e Entry) bool { return e.ID > 650 }
@@ -180,7 +180,7 @@ func TestWritingWhileStreaming(t *testing.T) {
 			if newest {
 				slices.Reverse(old)
 			}
-			if !slices.Equal(old, numbers(1, history)) {
+			if !slices.Equal(old, numbersOf(1, history)) {
 				t.Errorf("of %d old entries the loop saw %d: %v", history, len(old), edges(old))
 			}
 		})

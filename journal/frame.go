@@ -16,6 +16,7 @@ type frame struct {
 	entry   ID     // 0 for what belongs to no entry
 	before  uint32 // sum of the frame before it in the region, 0 for the first one
 	payload []byte
+	digest  digest // of the payload
 	chain   link
 	sum     uint32 // CRC-32C over all of it, once it was packed or parsed
 }
@@ -89,6 +90,7 @@ func parseFrame(b []byte) (*frame, int64, error) {
 		synced:  binary.LittleEndian.Uint64(b[24:]),
 		entry:   ID(binary.LittleEndian.Uint64(b[32:])),
 		payload: b[frameHead : frameHead+int(n)],
+		digest:  digestOf(b[frameHead : frameHead+int(n)]),
 		chain:   link(b[frameHead+int(n) : end]),
 		sum:     sum,
 	}

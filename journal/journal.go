@@ -100,32 +100,36 @@ type Journal struct {
 
 	background sync.WaitGroup // the checkpoint that runs
 
-	mu       sync.Mutex // what follows, and the order of steps
-	room     *sync.Cond // a region was given back, the journal failed, or nobody leads any more
+	numbers numbers
+
+	line    line   // callers whose steps are not staged yet
+	company int    // callers in the last batches; the leader's
+	before  uint32 // sum of the newest frame written; the leader's
+	buffer  []byte // for the write; the leader's
+
+	mu       sync.Mutex // what follows, and the order of steps; taken before line's, tail's and numbers'
+	room     *sync.Cond // a batch was written, a checkpoint ended, or the journal failed
 	failed   error      // the first failed write; no step after it (L13)
 	closed   bool
-	leading  bool      // somebody writes, or was told to
-	applying bool      // a checkpoint runs
-	before   uint32    // sum of the newest frame written; the leader's
-	queue    []*staged // frames that no write has taken yet
-	inflight map[ID]*record
-	index    uint64 // of the newest frame staged
-	durable  uint64 // of the newest frame that is durable
-	link     link   // at the newest frame staged
+	writing  bool           // a batch is on its way to the disk, and mu free
+	halts    int            // who waits in still: no batch begins meanwhile
+	applying bool           // a checkpoint runs
+	batch    []*staged      // being gathered
+	inflight map[ID]*record // entries as the batch leaves them
+	index    uint64         // of the newest frame staged
+	durable  uint64         // of the newest frame that is durable
+	link     link           // at the newest frame staged
 	linker   linker
 	cur      int       // region being filled
 	off      int64     // where the next frame goes in it
 	epoch    [2]uint32 // of the regions
 	ready    [2]bool   // given back, and prepared
-	full     [2]uint64 // newest frame of a region that is full and not yet taken over, 0 for none
 	lastID   ID
 	boot     uint32
-	inUse    map[laneSTAN]int // trace numbers of entries that are not settled
-	open     int              // entries that are begun, owed or parked, once all that is staged is durable
+	open     int // entries that are begun, owed or parked, once all that is staged is durable
 
 	bootNote, keyNote []byte // go in front of the next step
 	nextLinker        linker // of the frames behind keyNote
-	traces            map[Lane]trace
 }
 
 // Open opens the journal in a directory, making an empty one where there is
@@ -175,7 +179,7 @@ func openLocked(o Options) (*Journal, error) {
 	}
 	j := &Journal{
 		reader: reader{path: store.path}, dir: o.Dir, now: o.Now, first: o.FirstSTAN, store: store, keys: o.Keys, notice: o.Notice, free: freeBytes, used: usedPercent,
-		commit: func(tx *bolt.Tx) error { return tx.Commit() }, inflight: map[ID]*record{}, traces: map[Lane]trace{}, inUse: map[laneSTAN]int{},
+		commit: func(tx *bolt.Tx) error { return tx.Commit() }, inflight: map[ID]*record{}, numbers: numbers{traces: map[Lane]trace{}, inUse: map[laneSTAN]int{}},
 	}
 	j.room = sync.NewCond(&j.mu)
 	j.view = func(do func(tree) error) error { return j.store.view(do) }
@@ -311,8 +315,9 @@ func (j *Journal) Close() error {
 		return nil
 	}
 	j.closed = true
+	j.numbers.halt(ErrClosed)
 	j.room.Broadcast()
-	for j.leading {
+	for j.writing {
 		j.room.Wait()
 	}
 	j.mu.Unlock()

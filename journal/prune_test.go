@@ -9,13 +9,9 @@ import (
 // prune stages a frame that removes entries, as a later Prune will, and waits for it.
 func (s *scene) prune(ids ...ID) {
 	s.t.Helper()
-	s.j.mu.Lock()
-	s.j.leading = true
-	if s.j.enqueue([]*frame{{kind: framePrune, payload: marshalNote(pruned{IDs: ids})}}, nil) == nil {
-		s.t.Fatalf("no room")
-	}
-	s.j.lead()
-	s.j.mu.Unlock()
+	s.must(s.j.take(func() (change, error) {
+		return change{note: &frame{kind: framePrune, payload: marshalNote(pruned{IDs: ids})}}, nil
+	}))
 }
 
 // What was pruned is gone for every reader at once, from the index too, stays gone, and

@@ -129,7 +129,10 @@ func (j *Journal) roomFor(open int) error {
 	if short := j.needed(open) - j.spare.Load(); short > 0 {
 		return fmt.Errorf("%w: %d KB are missing; nothing was recorded or sent, and what is open can still be settled: make room on the disk under %s", ErrFull, short>>10+1, j.dir)
 	}
-	if free, err := j.free(j.dir); j.moves && err == nil && free < freeFloor {
+	if !j.moves {
+		return nil
+	}
+	if free, err := j.free(j.dir); err == nil && free < freeFloor {
 		return fmt.Errorf("%w: %d KB are free, %d KB must be; nothing was recorded or sent: make room on the disk under %s", ErrFull, free>>10, int64(freeFloor)>>10, j.dir)
 	}
 	return nil
@@ -200,18 +203,7 @@ func (j *Journal) settleIn() error {
 // else has the journal yet.
 func (j *Journal) count(rec *record, n int) {
 	j.open += n
-	for _, stan := range []uint32{rec.STAN, rec.ReversalSTAN} {
-		at := laneSTAN{rec.Lane, stan}
-		if j.inUse[at] += n; j.inUse[at] <= 0 {
-			delete(j.inUse, at)
-		}
-	}
-}
-
-// laneSTAN is a trace number of a lane.
-type laneSTAN struct {
-	lane Lane
-	stan uint32
+	j.numbers.use(rec, n)
 }
 
 // unsettledNow reports whether an entry in a status may still need steps.

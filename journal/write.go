@@ -2,74 +2,8 @@ package journal
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"time"
 )
-
-// trace is what is known of a lane's trace numbers.
-type trace struct {
-	last   uint32 // the last one given out or begun
-	handed uint32 // how many up to last NextSTAN gave out since the journal was opened
-	kept   uint32 // the latest of them that was begun, 0 for none
-}
-
-// behind is how many numbers stan is behind the last one.
-func (t trace) behind(stan uint32) uint32 { return (t.last + stanMax - stan) % stanMax }
-
-// NextSTAN takes the next trace number of a lane: the first is Options.FirstSTAN
-// or one drawn by chance, after 999999 comes 1, and a number that an armed, owed
-// or parked entry of the lane still uses is passed over. It becomes durable with
-// Begin; one that is never used leaves a gap.
-func (j *Journal) NextSTAN(lane Lane) (uint32, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if err := j.usable(); err != nil {
-		return 0, err
-	}
-	t, known := j.traces[lane]
-	if !known {
-		last, err := j.lane(lane)
-		if err != nil {
-			return 0, fmt.Errorf("next trace number of lane %s: %w", lane, err)
-		}
-		if last == 0 {
-			last = j.beforeFirst()
-		}
-		t.last = last
-	}
-	for range len(j.inUse) + 1 {
-		t.last, t.handed = t.last%stanMax+1, t.handed+1
-		if j.inUse[laneSTAN{lane, t.last}] == 0 {
-			j.traces[lane] = t
-			return t.last, nil
-		}
-	}
-	return 0, fmt.Errorf("%w: every trace number of lane %s is in use", ErrInvalid, lane)
-}
-
-// beforeFirst is the number before a new lane's first one.
-func (j *Journal) beforeFirst() uint32 {
-	if j.first > 1 {
-		return j.first - 1
-	}
-	if j.first == 1 {
-		return stanMax
-	}
-	return 1 + rand.Uint32N(stanMax)
-}
-
-// begun notes that a number is in use. The lane's last is then t.kept: callers may
-// begin in another order than they took their numbers in. A number that NextSTAN
-// did not give out starts a new count.
-func (t trace) begun(stan uint32) trace {
-	switch {
-	case t.behind(stan) >= t.handed:
-		return trace{last: stan, handed: 1, kept: stan}
-	case t.kept == 0 || t.behind(stan) < t.behind(t.kept):
-		t.kept = stan
-	}
-	return t
-}
 
 // Begin records a request before it is sent and arms it (L1, L2). When it
 // returns nil the entry survives a power cut. Errors: ErrInvalid, ErrKey (an
@@ -92,12 +26,11 @@ func (j *Journal) Begin(d Draft) (ID, error) {
 		if err != nil {
 			return change{}, err
 		}
-		t := j.traces[d.Lane].begun(d.STAN)
-		if d.ReversalSTAN != 0 {
-			t = t.begun(d.ReversalSTAN)
-		}
-		rec.LaneLast = t.kept
-		return change{rec, 1, func() { j.lastID, j.traces[d.Lane] = id, t }}, nil
+		rec.LaneLast = j.numbers.last(d.Lane, d.STAN, d.ReversalSTAN)
+		return change{rec: rec, opens: 1, staged: func() {
+			j.lastID = id
+			j.numbers.begin(d.Lane, d.STAN, d.ReversalSTAN)
+		}}, nil
 	})
 	if err != nil {
 		return 0, fmt.Errorf("begin: %w", err)
