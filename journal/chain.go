@@ -34,26 +34,26 @@ type row struct {
 
 // linker makes the links. Under a device's key nobody without the key can make
 // one that fits; without a key a link finds damage and no forger.
+// It is used by one goroutine at a time.
 type linker struct {
-	keyID string // "" for none
-	key   []byte
+	keyID string    // "" for none
+	mac   hash.Hash // under the key, nil for none
 }
 
-func (l linker) next(before link, index uint64, r row) (after link) {
-	var h hash.Hash
-	if l.key == nil {
-		h = sha256.New()
-	} else {
-		h = hmac.New(sha256.New, l.key)
-	}
-	b := append(make([]byte, 0, 80), before[:]...)
+func newLinker(keyID string, key []byte) linker { return linker{keyID, hmac.New(sha256.New, key)} }
+
+func (l linker) next(before link, index uint64, r row) link {
+	b := append(make([]byte, 0, 128), before[:]...)
 	b = binary.BigEndian.AppendUint64(b, index)
 	b = append(b, byte(r.kind))
 	b = binary.BigEndian.AppendUint64(b, uint64(r.entry))
 	b = append(b, r.digest[:]...)
-	h.Write(b)
-	h.Sum(after[:0])
-	return after
+	if l.mac == nil {
+		return sha256.Sum256(b)
+	}
+	l.mac.Reset()
+	l.mac.Write(b)
+	return link(l.mac.Sum(b[:0]))
 }
 
 // fits reports whether a link continues the chain. A change of key may be linked

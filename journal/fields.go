@@ -27,20 +27,21 @@ func (f fields) number(field int, v uint64) fields {
 }
 
 func (f fields) text(field int, s string) fields {
-	if s == "" {
-		return f
-	}
-	f = binary.AppendUvarint(binary.AppendUvarint(f, uint64(field)<<3|wireBytes), uint64(len(s)))
-	return append(f, s...)
+	return append(f, s...).wrap(field, len(f))
 }
 
-// list adds fields, or other bytes, as one field.
-func (f fields) list(field int, b fields) fields {
-	if len(b) == 0 {
+// wrap makes one field of what stands behind a place: fields of an answer or a step.
+func (f fields) wrap(field, behind int) fields {
+	n := len(f) - behind
+	if n == 0 {
 		return f
 	}
-	f = binary.AppendUvarint(binary.AppendUvarint(f, uint64(field)<<3|wireBytes), uint64(len(b)))
-	return append(f, b...)
+	var room [2 * binary.MaxVarintLen64]byte
+	head := binary.AppendUvarint(binary.AppendUvarint(room[:0], uint64(field)<<3|wireBytes), uint64(n))
+	f = append(f, head...)
+	copy(f[behind+len(head):], f[behind:behind+n])
+	copy(f[behind:], head)
+	return f
 }
 
 // fieldReader goes through a list of fields. What it gives as text is part of the

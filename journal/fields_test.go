@@ -19,8 +19,8 @@ func TestFieldsAreAsProtocolBuffersHasThem(t *testing.T) {
 	for want, f := range map[string]fields{
 		"089601":             fields{}.number(1, 150),
 		"120774657374696e67": fields{}.text(2, "testing"),
-		"1a03089601":         fields{}.list(3, fields{}.number(1, 150)),
-		"":                   fields{}.number(1, 0).text(2, "").list(3, nil),
+		"1a03089601":         fields{}.number(1, 150).wrap(3, 0),
+		"":                   fields{}.number(1, 0).text(2, "").wrap(3, 0),
 	} {
 		if got := hex.EncodeToString(f); got != want {
 			t.Errorf("%s, want %s", got, want)

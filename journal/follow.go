@@ -19,7 +19,10 @@ func linkerOf(keys KeySource, keyID string) (linker, error) {
 		return linker{}, err
 	}
 	derived, err := k.Derive(purposeChain)
-	return linker{keyID, derived}, err
+	if err != nil {
+		return linker{}, err
+	}
+	return newLinker(keyID, derived), nil
 }
 
 // follow checks that frames continue the chain where the store has come to, and

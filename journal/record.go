@@ -101,32 +101,33 @@ func inverted(numbers map[StepKind]uint64) map[uint64]StepKind {
 // encode gives version, fields, CRC-32C. The checksum covers the key too, so that
 // a value under a wrong key does not pass.
 func (r *record) encode() []byte {
-	f := append(make(fields, 0, 256+len(r.Sealed)+64*len(r.Steps)), recordVersion)
+	var room [1024]byte
+	f := append(fields(room[:0]), recordVersion)
 	f = f.number(fieldStatus, uint64(r.Status)).text(fieldTerminal, r.Lane.Terminal).text(fieldMerchant, r.Lane.Merchant)
 	f = f.number(fieldSTAN, uint64(r.STAN)).text(fieldType, r.Type).text(fieldMTI, r.MTI)
 	f = f.number(fieldAmount, uint64(r.Amount.Minor)).text(fieldCurrency, r.Amount.Currency).number(fieldExponent, uint64(r.Amount.Exponent))
 	f = f.text(fieldLast4, r.Last4).text(fieldCause, r.Cause)
 	f = f.number(fieldAttempts, uint64(r.Attempts)).number(fieldRefusals, uint64(r.Refusals)).number(fieldReversalSTAN, uint64(r.ReversalSTAN))
-	f = f.list(fieldAnswer, Answer{r.Code, r.AuthCode, r.RRN, r.ApprovedMinor}.fields())
+	f = Answer{r.Code, r.AuthCode, r.RRN, r.ApprovedMinor}.fields(f).wrap(fieldAnswer, len(f))
 	f = f.text(fieldLastCode, r.LastCode).text(fieldParking, r.Parking)
-	f = f.list(fieldSealed, r.Sealed).text(fieldKeyID, r.KeyID).text(fieldCard, r.Card).number(fieldLaneLast, uint64(r.LaneLast))
+	f = append(f, r.Sealed...).wrap(fieldSealed, len(f)).text(fieldKeyID, r.KeyID).text(fieldCard, r.Card).number(fieldLaneLast, uint64(r.LaneLast))
 	for _, s := range r.Steps {
-		f = f.list(fieldStep, s.fields())
+		f = s.fields(f).wrap(fieldStep, len(f))
 	}
-	return binary.LittleEndian.AppendUint32(f, checksum(r.ID, f))
+	return bytes.Clone(binary.LittleEndian.AppendUint32(f, checksum(r.ID, f)))
 }
 
-func (a Answer) fields() fields {
-	return fields{}.text(answerCode, a.Code).text(answerAuthCode, a.AuthCode).text(answerRRN, a.RRN).number(answerApproved, uint64(a.ApprovedMinor))
+func (a Answer) fields(f fields) fields {
+	return f.text(answerCode, a.Code).text(answerAuthCode, a.AuthCode).text(answerRRN, a.RRN).number(answerApproved, uint64(a.ApprovedMinor))
 }
 
-func (s Step) fields() fields {
+func (s Step) fields(f fields) fields {
 	_, zone := s.At.Zone()
-	f := make(fields, 0, 64).number(stepKind, stepNumbers[s.Kind])
+	f = f.number(stepKind, stepNumbers[s.Kind])
 	f = f.number(stepSeconds, uint64(s.At.Unix()-yearOne)).number(stepNanos, uint64(s.At.Nanosecond())).number(stepZone, zigzag(zone))
 	f = f.number(stepSeq, s.Seq).number(stepBoot, uint64(s.Boot)).number(stepSinceBoot, uint64(s.SinceBoot)).number(stepN, uint64(s.N)).text(stepNote, s.Note)
 	if s.Late != nil {
-		f = f.list(stepLate, s.Late.fields())
+		f = s.Late.fields(f).wrap(stepLate, len(f))
 	}
 	return f
 }
