@@ -23,8 +23,8 @@ func (j *Journal) absorb(region int, last uint64) error {
 		frames = frames[1:]
 	}
 	if len(frames) > 0 {
-		st := j.state
-		if err := j.store.update(j.commit, func(tx *bolt.Tx) error { return apply(tx, &st, frames) }); err != nil {
+		st, known := j.state, j.tail.inMemory()
+		if err := j.store.update(j.commit, func(tx *bolt.Tx) error { return apply(tx, &st, frames, known) }); err != nil {
 			return err
 		}
 		j.state = st

@@ -1,8 +1,10 @@
 package journal
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -22,53 +24,69 @@ type rekey struct {
 	Key string `json:"chain_key"`
 }
 
+// inMemory is what the checkpoint has of the frames in memory, so that it need not
+// decode them again.
+type inMemory struct {
+	items map[ID]*tailItem
+	lanes map[Lane]uint32
+}
+
 // apply takes frames over into the store: of each entry the newest form, of each
 // frame its row. The frames follow what the store has.
-func apply(tx *bolt.Tx, st *storeState, frames []*frame) error {
-	newest := map[ID]*record{}
+func apply(tx *bolt.Tx, st *storeState, frames []*frame, known inMemory) error {
+	newest := map[ID]*frame{}
+	rows := tx.Bucket(bucketChain)
+	rows.FillPercent = 0.9 // always written at the end
+	in := intake{tx: tx, there: st.LastID}
 	for _, f := range frames {
 		if f.index != st.Applied+1 {
 			return fmt.Errorf("%w: step %d does not follow step %d", ErrDamaged, f.index, st.Applied)
 		}
-		if err := applyOne(tx, st, f, newest); err != nil {
-			return err
-		}
-		rows := tx.Bucket(bucketChain)
-		rows.FillPercent = 0.9 // always written at the end
 		if err := rows.Put(indexOf(f.index), rowOf(f).encode()); err != nil {
 			return err
 		}
-		if f.entry == 0 {
-			if err := tx.Bucket(bucketNotes).Put(indexOf(f.index), f.payload); err != nil {
-				return err
-			}
+		if f.kind == frameEntry {
+			newest[f.entry], st.LastID = f, max(st.LastID, f.entry)
+		} else if err := applyNote(tx, st, f, newest); err != nil {
+			return err
 		}
 		st.Applied, st.Chain = f.index, f.chain[:]
 	}
 	for _, id := range slices.Sorted(maps.Keys(newest)) {
-		if err := save(tx, newest[id]); err != nil {
-			return err
+		rec, err := known.record(newest[id])
+		if err == nil {
+			err = in.entry(rec)
 		}
-	}
-	return st.save(tx)
-}
-
-func applyOne(tx *bolt.Tx, st *storeState, f *frame, newest map[ID]*record) error {
-	switch f.kind {
-	case frameEntry:
-		rec, err := decode(f.entry, f.payload)
 		if err != nil {
 			return err
 		}
+	}
+	for lane, last := range known.lanes { // they may be ahead of the frames: what says so is durable too
+		if err := tx.Bucket(bucketLanes).Put(laneKey(lane), encodeSTAN(lane, last)); err != nil {
+			return err
+		}
+	}
+	return errors.Join(in.finish(), st.save(tx))
+}
+
+// record is what a frame says of its entry.
+func (k inMemory) record(f *frame) (*record, error) {
+	if item := k.items[f.entry]; item != nil && item.index == f.index {
+		return item.rec, nil
+	}
+	rec, err := decode(f.entry, f.payload)
+	if err == nil {
 		rec.value = f.payload
-		st.LastID = max(st.LastID, f.entry)
-		if newest != nil {
-			newest[f.entry] = rec
-		}
-		if rec.LaneLast == 0 {
-			return nil
-		}
-		return tx.Bucket(bucketLanes).Put(laneKey(rec.Lane), encodeSTAN(rec.Lane, rec.LaneLast))
+	}
+	return rec, err
+}
+
+// applyNote takes over a frame that belongs to no entry.
+func applyNote(tx *bolt.Tx, st *storeState, f *frame, newest map[ID]*frame) error {
+	if err := tx.Bucket(bucketNotes).Put(indexOf(f.index), f.payload); err != nil {
+		return err
+	}
+	switch f.kind {
 	case frameBoot:
 		var b boot
 		err := unmarshalFrame(f, &b)
@@ -102,36 +120,77 @@ func unmarshalFrame(f *frame, into any) error {
 // indexOf is a frame's index as the store sorts it.
 func indexOf(index uint64) []byte { return binary.BigEndian.AppendUint64(nil, index) }
 
-// save writes an entry and its place in the indexes.
-func save(tx *bolt.Tx, rec *record) error {
-	entries, index := tx.Bucket(bucketEntries), tx.Bucket(bucketIndex)
+// intake puts entries into the store, and their places in the index.
+type intake struct {
+	tx     *bolt.Tx
+	there  ID // newer ones are not in the store yet
+	places [][]byte
+}
+
+func (in *intake) entry(rec *record) error {
+	entries := in.tx.Bucket(bucketEntries)
 	entries.FillPercent = 0.9 // nearly always written at the end
-	old := map[indexValue]bool{}
-	if value := entries.Get(key(rec.ID)); value != nil {
-		// What cannot be read any more leaves its old values in the index: they lead to
-		// an entry that does not have them, which a query sees.
-		if before, err := decode(rec.ID, value); err == nil {
-			for _, v := range indexValues(before) {
-				old[v] = true
-			}
-		}
-	}
-	for _, v := range indexValues(rec) {
-		if old[v] {
-			delete(old, v)
-		} else if err := index.Put(indexKey(rec.ID, v), []byte{}); err != nil {
+	values := indexValues(rec)
+	isNew := rec.ID > in.there
+	if !isNew {
+		var err error
+		if values, err = in.moved(rec, entries.Get(key(rec.ID)), values); err != nil {
 			return err
 		}
 	}
-	for v := range old {
-		if err := index.Delete(indexKey(rec.ID, v)); err != nil {
-			return err
-		}
+	for _, v := range values {
+		in.places = append(in.places, indexKey(rec.ID, v))
 	}
 	if err := entries.Put(key(rec.ID), rec.value); err != nil {
 		return err
 	}
-	return list(tx, rec.ID, rec.Status)
+	if isNew && !unsettledNow(rec.Status) {
+		return nil // it stands in no list
+	}
+	return list(in.tx, rec.ID, rec.Status)
+}
+
+// moved takes an entry out of the places that it has no more, and gives those where
+// it is not yet.
+func (in *intake) moved(rec *record, stored []byte, values []indexValue) (missing []indexValue, err error) {
+	if stored == nil {
+		return values, nil
+	}
+	before, err := decode(rec.ID, stored)
+	if err != nil {
+		// What cannot be read any more leaves its old values in the index: they lead to
+		// an entry that does not have them, which a query sees.
+		return values, nil
+	}
+	old := indexValues(before)
+	for _, v := range old {
+		if !slices.Contains(values, v) {
+			if err := in.tx.Bucket(bucketIndex).Delete(indexKey(rec.ID, v)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return slices.DeleteFunc(values, func(v indexValue) bool { return slices.Contains(old, v) }), nil
+}
+
+// finish writes the places, in order: bbolt shifts what stands behind each in its
+// page.
+func (in *intake) finish() error {
+	index := in.tx.Bucket(bucketIndex)
+	slices.SortFunc(in.places, bytes.Compare)
+	for _, place := range in.places {
+		if err := index.Put(place, []byte{}); err != nil {
+			return err
+		}
+	}
+	in.places = nil
+	return nil
+}
+
+// one puts an entry into a store that does not have it.
+func one(tx *bolt.Tx, rec *record) error {
+	in := intake{tx: tx}
+	return errors.Join(in.entry(rec), in.finish())
 }
 
 // list puts an entry into the lists of what is open and what is parked, or takes

@@ -86,14 +86,14 @@ func (c *carrier) entries() error {
 			return err
 		}
 		rec.value = bytes.Clone(v)
-		return save(tx, rec)
+		return one(tx, rec)
 	})
 	if err != nil {
 		return err
 	}
 	return c.db.Update(func(tx *bolt.Tx) error {
 		for _, item := range c.tail.items {
-			if err := save(tx, item.rec); err != nil {
+			if err := one(tx, item.rec); err != nil {
 				return err
 			}
 		}
@@ -116,10 +116,7 @@ func (c *carrier) rows(st *storeState) error {
 			}
 		}
 		for _, f := range c.tail.notes {
-			if err := tx.Bucket(bucketNotes).Put(indexOf(f.index), f.payload); err != nil {
-				return err
-			}
-			if err := applyOne(tx, st, f, nil); err != nil {
+			if err := applyNote(tx, st, f, nil); err != nil {
 				return err
 			}
 		}

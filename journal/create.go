@@ -238,7 +238,7 @@ func importEntry(tx *bolt.Tx, id ID, value []byte, st *storeState, l linker) err
 		return err
 	}
 	rec.value = bytes.Clone(value)
-	if err := save(tx, rec); err != nil {
+	if err := one(tx, rec); err != nil {
 		return err
 	}
 	st.Applied++

@@ -33,9 +33,11 @@ func rrnValue(rrn string) string { return string([]byte{byte(len(rrn))}) + rrn }
 func timeValue(t time.Time) string {
 	return string(binary.BigEndian.AppendUint64(nil, uint64(t.Unix())^1<<63))
 }
-func indexGroup(id ID) uint32         { return uint32(id >> indexGroupBits) }
-func groupStart(group uint32) ID      { return ID(group) << indexGroupBits }
-func indexPrefix(group uint32) []byte { return binary.BigEndian.AppendUint32(nil, group) }
+func indexGroup(id ID) uint32    { return uint32(id >> indexGroupBits) }
+func groupStart(group uint32) ID { return ID(group) << indexGroupBits }
+func indexPrefix(group uint32) []byte {
+	return binary.BigEndian.AppendUint32(make([]byte, 0, 32), group)
+}
 
 // indexValues are all that an entry is found under.
 func indexValues(r *record) []indexValue {

@@ -63,6 +63,13 @@ func (t *tail) cloned() *tail {
 	}
 }
 
+// inMemory is what a checkpoint need not decode again.
+func (t *tail) inMemory() inMemory {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return inMemory{maps.Clone(t.items), maps.Clone(t.lanes)}
+}
+
 // add takes a durable frame in. The caller holds mu.
 func (t *tail) add(f *frame) error {
 	t.rows = append(t.rows, rowOf(f))
