@@ -1,17 +1,22 @@
 package main
 
-import "sync"
+import (
+	"runtime"
+	"sync"
+)
 
 // group lets callers that wait at the same time share one commit, in the way in
 // which the journal does it, so that SQLite has the same advantage. The first
 // leads; those that come while a commit runs wait and go together in the next,
-// led by the first of them. There is no timer: a lone caller never waits.
+// led by the first of them. A leader that had company lets others who can run go
+// first. There is no timer: a lone caller never waits.
 type group struct {
 	commit func(steps []func() error) error // all of them or none
 
 	mu      sync.Mutex
 	leading bool
 	waiting []*groupCall
+	company int // in the last commits; the leader's
 }
 
 type groupCall struct {
@@ -32,8 +37,14 @@ func (g *group) do(step func() error) error {
 		g.mu.Lock()
 	}
 	g.leading = true
+	if g.company > 1 {
+		g.mu.Unlock()
+		runtime.Gosched()
+		g.mu.Lock()
+	}
 	calls := g.waiting
 	g.waiting = nil
+	g.company = max(len(calls), g.company/2)
 	g.mu.Unlock()
 
 	steps := make([]func() error, len(calls))
