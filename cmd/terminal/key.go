@@ -8,14 +8,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"uncharge/journal"
 )
 
-// deviceKey reads the key that seals card data. A new key is made only together
-// with a new journal: beside an old one it would open nothing of it.
-func (f *flags) deviceKey() ([]byte, error) {
+// deviceKeys reads the keys that seal card data, the current one first. A new key is
+// made only together with a new journal: beside an old one it would open nothing of
+// it.
+func (f *flags) deviceKeys() (journal.KeySource, error) {
 	path, err := f.keyPath()
 	if err != nil {
 		return nil, err
@@ -25,31 +25,32 @@ func (f *flags) deviceKey() ([]byte, error) {
 	}
 	_, err = os.Stat(filepath.Join(f.journalDir, "journal.db"))
 	journalIsThere := err == nil
-	text, err := os.ReadFile(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist) && journalIsThere:
-		look, err := journal.Inspect(f.journalDir, f.lockWait) // whose file it is comes before whose key
-		if err != nil {
+	if _, err = os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		if err := f.firstKey(path, journalIsThere); err != nil {
 			return nil, err
 		}
-		_ = look.Close()
-		return nil, fmt.Errorf("%w: %s is not there, but the journal is; put the key back or name it with --key (nothing was changed)", journal.ErrKey, path)
-	case errors.Is(err, fs.ErrNotExist):
-		return makeKey(path)
-	case err != nil:
-		return nil, fmt.Errorf("device key: %w", err)
 	}
-	if info, err := os.Stat(path); err != nil || info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%w: %s can be read by others; run: chmod 600 %s", journal.ErrKey, path, path)
-	}
-	key, err := hex.DecodeString(strings.TrimSpace(string(text)))
-	if err != nil || len(key) != journal.KeyBytes {
-		return nil, fmt.Errorf("%w: %s must hold %d hex digits and does not; name the device's key with --key (nothing was changed)", journal.ErrKey, path, 2*journal.KeyBytes)
+	keys, err := journal.KeyFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w (another file is named with --key)", err)
 	}
 	if !journalIsThere { // whoever made the key may have been killed before it was synced
-		return key, syncKey(path)
+		return keys, syncKey(path)
 	}
-	return key, nil
+	return keys, nil
+}
+
+// firstKey makes the key of a new journal.
+func (f *flags) firstKey(path string, journalIsThere bool) error {
+	if !journalIsThere {
+		return makeKey(path)
+	}
+	look, err := journal.Inspect(f.journalDir, f.lockWait) // whose file it is comes before whose key
+	if err != nil {
+		return err
+	}
+	_ = look.Close()
+	return fmt.Errorf("%w: %s is not there, but the journal is; put the key back or name it with --key (nothing was changed)", journal.ErrKey, path)
 }
 
 // keyPath is beside the journal's directory, never in it: who copies the journal
@@ -93,19 +94,20 @@ func durably(path, text string) error {
 
 // makeKey makes a new key that is durable before anything is sealed under it, and
 // whole or not there at all.
-func makeKey(path string) ([]byte, error) {
+func makeKey(path string) error {
 	key := make([]byte, journal.KeyBytes)
+	defer clear(key)
 	if _, err := rand.Read(key); err != nil {
-		return nil, err
+		return err
 	}
 	err := journal.MakeDir(filepath.Dir(path))
 	if err == nil {
 		err = durably(path, hex.EncodeToString(key)+"\n")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("device key: %w", err)
+		return fmt.Errorf("device key: %w", err)
 	}
-	return key, nil
+	return nil
 }
 
 func syncKey(path string) error { return errors.Join(syncPath(path), syncPath(filepath.Dir(path))) }

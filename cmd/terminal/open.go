@@ -105,12 +105,12 @@ func (f *flags) open(stderr io.Writer) (*device, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := f.deviceKey()
+	keys, err := f.deviceKeys()
 	if err != nil {
 		return nil, err
 	}
 	log := zerolog.New(stderr).Level(level).With().Timestamp().Logger()
-	if d.journal, err = f.openJournal(key, log); err != nil {
+	if d.journal, err = f.openJournal(keys, log); err != nil {
 		return nil, err
 	}
 	d.engine, err = reversal.New(reversal.Options{
@@ -132,7 +132,7 @@ func (f *flags) open(stderr io.Writer) (*device, error) {
 
 // openJournal opens the journal that this terminal was given, and remembers which
 // one it is: a journal that is gone is not replaced by an empty one (L13).
-func (f *flags) openJournal(key []byte, log zerolog.Logger) (*journal.Journal, error) {
+func (f *flags) openJournal(keys journal.KeySource, log zerolog.Logger) (*journal.Journal, error) {
 	path, err := f.idPath()
 	if err != nil {
 		return nil, err
@@ -143,7 +143,7 @@ func (f *flags) openJournal(key []byte, log zerolog.Logger) (*journal.Journal, e
 	}
 	known := strings.TrimSpace(string(text))
 	j, err := journal.Open(journal.Options{
-		Dir: f.journalDir, DeviceKey: key, LockWait: f.lockWait, Expect: known,
+		Dir: f.journalDir, Keys: keys, LockWait: f.lockWait, Expect: known,
 		Notice: func(n journal.Notice) { log.Warn().Str("notice", string(n.Kind)).Msg(n.Text) },
 	})
 	if err == nil && known == "" {

@@ -29,11 +29,11 @@ func quarantine(f *flags, stdout io.Writer) error {
 	if err := f.checkTimes(); err != nil {
 		return err
 	}
-	key, err := f.deviceKey()
+	keys, err := f.deviceKeys()
 	if err != nil {
 		return err
 	}
-	s, err := journal.Quarantine(journal.Options{Dir: f.journalDir, DeviceKey: key, LockWait: f.lockWait})
+	s, err := journal.Quarantine(journal.Options{Dir: f.journalDir, Keys: keys, LockWait: f.lockWait})
 	if errors.Is(err, journal.ErrWhole) {
 		return usage(err)
 	}
