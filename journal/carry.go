@@ -306,8 +306,6 @@ func (j *Journal) renew(wipe bool) error {
 	j.cur, j.off, j.epoch, j.ready = 0, regionHead, [2]uint32{1, 2}, [2]bool{false, true}
 	j.bootNote, j.keyNote = nil, nil
 	j.noteBoot(nil)
-	j.open = 0 // what was under way may not have happened
-	j.numbers.unused()
 	if err := errors.Join(err, j.continueChain(st.ChainKey, j.keys), j.settleIn()); err != nil {
 		return err
 	}

@@ -84,7 +84,7 @@ func anyRecord(t *rapid.T) *record {
 			Seq:  rapid.Uint64().Draw(t, "seq"), Boot: rapid.Uint32().Draw(t, "boot"), N: int(number.Draw(t, "n")), Note: text.Draw(t, "note"),
 			SinceBoot: time.Duration(rapid.Int64Range(0, 1<<62).Draw(t, "since boot")),
 		}
-		if rapid.Bool().Draw(t, "late") {
+		if s.Kind == StepLate || rapid.Bool().Draw(t, "late") {
 			a := answer("late code")
 			s.Late = &a
 		}

@@ -107,19 +107,27 @@ func (n *numbers) begin(lane Lane, stan, reversal uint32) {
 func (n *numbers) use(rec *record, by int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.count(rec, by)
+}
+
+// useOnly counts anew which numbers are in use. Nobody sees it half counted: a number
+// of an open entry must not be given out again.
+func (n *numbers) useOnly(open []*record) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.inUse = map[laneSTAN]int{}
+	for _, rec := range open {
+		n.count(rec, 1)
+	}
+}
+
+func (n *numbers) count(rec *record, by int) {
 	for _, stan := range []uint32{rec.STAN, rec.ReversalSTAN} {
 		at := laneSTAN{rec.Lane, stan}
 		if n.inUse[at] += by; n.inUse[at] <= 0 {
 			delete(n.inUse, at)
 		}
 	}
-}
-
-// unused forgets which numbers are in use.
-func (n *numbers) unused() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.inUse = map[laneSTAN]int{}
 }
 
 // halt says why no number is given out any more; nil: they are again.

@@ -276,6 +276,9 @@ func (r *fieldReader) step() (s Step) {
 	if s.Kind == "" && in.err == nil {
 		in.err = errFields
 	}
+	if s.Kind == StepLate && s.Late == nil {
+		s.Late = &Answer{} // an answer without anything is left out like all that is empty
+	}
 	s.At = wallTime(seconds, nanos, zone)
 	r.err = in.err
 	return s
@@ -297,7 +300,7 @@ func wallTime(seconds, nanos int64, zone int) time.Time {
 	return t
 }
 
-func zigzag(n int) uint64   { return uint64(n)<<1 ^ uint64(n>>63) }
+func zigzag(n int) uint64   { return uint64(n)<<1 ^ uint64(int64(n)>>63) }
 func unzigzag(v uint64) int { return int(v>>1) ^ -int(v&1) }
 
 func checksum(id ID, body []byte) uint32 {

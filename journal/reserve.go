@@ -186,15 +186,16 @@ func (j *Journal) settleIn() error {
 			return err
 		}
 	}
+	var open []*record
 	for _, name := range [][]byte{bucketOpen, bucketParked} {
 		records, _, err := j.unsettled(name)
 		if err != nil {
 			return err
 		}
-		for _, rec := range records {
-			j.count(rec, 1)
-		}
+		open = append(open, records...)
 	}
+	j.open = len(open) // what was under way when writing failed may not have happened
+	j.numbers.useOnly(open)
 	return j.topUp(j.open)
 }
 

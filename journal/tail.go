@@ -113,10 +113,10 @@ func (t *tail) trim(applied uint64) {
 	maps.DeleteFunc(t.items, func(_ ID, i *tailItem) bool { return i.index <= applied })
 	maps.DeleteFunc(t.pruned, func(_ ID, index uint64) bool { return index <= applied })
 	t.notes = slices.DeleteFunc(t.notes, func(f *frame) bool { return f.index <= applied })
-	if len(t.items) == 0 {
-		clear(t.lanes)
-	}
 	t.rows = slices.Clone(t.rows[min(applied-t.from, uint64(len(t.rows))):])
+	if len(t.rows) == 0 {
+		clear(t.lanes) // the store has them; a row that is left may be of a step that has one
+	}
 	t.from = applied
 }
 
