@@ -44,7 +44,7 @@ cross: ## everything builds for every machine it is meant for
 
 BENCH ?=
 
-bench: ## the journal against its budgets, beside SQLite and bbolt, some 6 minutes; BENCH="-dir DIR" and other flags, bench/README.md
+bench: ## the journal against its budgets, beside SQLite and bbolt, some 4 minutes; BENCH="-dir DIR" and other flags, bench/README.md
 	cd bench && CGO_ENABLED=0 $(GO) build -trimpath -o ../bin/bench .
 	bin/bench $(BENCH)
 

@@ -30,24 +30,36 @@ type caller struct {
 type line struct {
 	mu      sync.Mutex
 	led     bool // somebody leads, or was told to
+	resting bool // the leader waits for a checkpoint
 	waiting []*caller
 }
 
-// join puts a caller at the end and reports whether it is to lead.
-func (l *line) join(c *caller) (lead bool) {
+// join puts a caller at the end and reports whether it is to lead, or to rouse a
+// leader that rests: there may be room for this step.
+func (l *line) join(c *caller) (lead, rouse bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.waiting = append(l.waiting, c)
-	lead, l.led = !l.led, true
-	return lead
+	lead, rouse = !l.led, l.resting
+	l.led, l.resting = true, false
+	return lead, rouse
 }
 
 // take gives all who wait.
 func (l *line) take() (callers []*caller) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	callers, l.waiting = l.waiting, nil
+	callers, l.waiting, l.resting = l.waiting, nil, false
 	return callers
+}
+
+// rest notes that the leader waits for a checkpoint, unless more stand in line than
+// those who have to wait with it.
+func (l *line) rest(withIt int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.resting = len(l.waiting) == withIt
+	return l.resting
 }
 
 // putBack puts callers back in front.
@@ -93,7 +105,13 @@ type change struct {
 // ErrPoisoned leaves the outcome unknown (L13).
 func (j *Journal) take(decide func() (change, error)) error {
 	c := &caller{decide: decide, wake: make(chan bool, 1)}
-	if j.line.join(c) || <-c.wake {
+	lead, rouse := j.line.join(c)
+	if rouse {
+		j.mu.Lock() // the leader has it until it sleeps
+		j.room.Broadcast()
+		j.mu.Unlock()
+	}
+	if lead || <-c.wake {
 		j.lead(c)
 	}
 	return c.err
@@ -110,11 +128,13 @@ func (j *Journal) lead(own *caller) {
 		for j.halts > 0 {
 			j.room.Wait()
 		}
-		if batch, callers := j.gather(own); len(batch) > 0 {
+		batch, callers, later := j.gather(own)
+		switch {
+		case len(batch) > 0:
 			j.company = max(len(callers), j.company/2)
 			j.writeBatch(batch)
-			j.finish(own, j.failed, callers...)
-		} else if !own.done {
+			j.tell(own, j.failed, callers...)
+		case !own.done && j.line.rest(later):
 			j.room.Wait() // a checkpoint gives a region back, or fails and ends the journal
 		}
 	}
@@ -122,9 +142,10 @@ func (j *Journal) lead(own *caller) {
 }
 
 // gather decides the steps of all who wait and stages what they make: the next
-// batch, and who waits for it. Who has to wait longer is put back. The caller holds mu.
-func (j *Journal) gather(own *caller) (batch []*staged, callers []*caller) {
-	var later []*caller
+// batch, and who waits for it. Who has to wait longer is put back, and counted. The
+// caller holds mu.
+func (j *Journal) gather(own *caller) (batch []*staged, callers []*caller, later int) {
+	var back []*caller
 	for _, c := range j.line.take() {
 		err := j.usable()
 		if err == nil {
@@ -134,18 +155,18 @@ func (j *Journal) gather(own *caller) (batch []*staged, callers []*caller) {
 		case err == nil:
 			callers = append(callers, c)
 		case errors.Is(err, errWait):
-			later = append(later, c)
+			back = append(back, c)
 		default:
-			j.finish(own, err, c)
+			j.tell(own, err, c)
 		}
 	}
-	j.line.putBack(later)
+	j.line.putBack(back)
 	batch, j.batch = j.batch, nil
-	return batch, callers
+	return batch, callers, len(back)
 }
 
-// finish tells callers what became of their steps.
-func (j *Journal) finish(own *caller, err error, callers ...*caller) {
+// tell says to callers what became of their steps.
+func (j *Journal) tell(own *caller, err error, callers ...*caller) {
 	for _, c := range callers {
 		if c.err, c.done = err, true; c != own {
 			c.wake <- false
@@ -167,7 +188,7 @@ func (j *Journal) stage(decide func() (change, error)) error {
 		frames = append(frames, &frame{kind: frameBoot, payload: j.bootNote})
 	}
 	if c.rec != nil {
-		if err := c.rec.finish(j.index + uint64(len(frames)) + 1); err != nil {
+		if err := c.rec.store(j.index + uint64(len(frames)) + 1); err != nil {
 			return err
 		}
 		c.note = &frame{kind: frameEntry, entry: c.rec.ID, payload: c.rec.value}
@@ -193,10 +214,13 @@ func (j *Journal) stage(decide func() (change, error)) error {
 	return nil
 }
 
-// finish makes the stored form of what the newest step, in this place among all
+// store makes the stored form of what the newest step, in this place among all
 // steps, made of an entry.
-func (r *record) finish(seq uint64) error {
-	r.Steps[len(r.Steps)-1].Seq = seq
+func (r *record) store(seq uint64) error {
+	last := &r.Steps[len(r.Steps)-1]
+	if last.Seq = seq; stepNumbers[last.Kind] == 0 {
+		return fmt.Errorf("entry %d: %w: a step %q has no number on disk, and could not be read again", r.ID, ErrInvalid, last.Kind)
+	}
 	r.value = r.encode()
 	for n := len(r.Steps); len(r.value) > payloadMax && n > 2; n = len(r.Steps) {
 		r.Steps = slices.Delete(r.Steps, n/2, n/2+1) // a long history must not keep an entry from its end (L8)

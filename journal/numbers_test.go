@@ -2,7 +2,9 @@ package journal
 
 import (
 	"errors"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,58 +18,29 @@ type peeking struct {
 }
 
 func (p *peeking) ByID(id string) (DeviceKey, error) {
-	if p.look != nil {
-		p.look()
-	}
+	p.look()
 	return p.KeySource.ByID(id)
 }
 
-// R1: Compact forgets for a moment which numbers are in use, and NextSTAN does not
-// wait for it any more.
+// L8: Compact reads anew which entries are open. Whatever it asks for meanwhile, no
+// moment shows a number of an open entry as free: NextSTAN does not wait for Compact.
 func TestL8CompactKeepsNumbersInUse(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
 	ring, err := NewKeyRing(deviceKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keys := &peeking{KeySource: ring}
-	s := &scene{t: t}
-	s.opts = Options{Dir: t.TempDir(), Keys: keys, FirstSTAN: 1, Now: s.tick, RegionBytes: RegionBytesMin}
-	s.open()
-	defer s.close()
-	d := plainDraft()
-	d.Lane = lane1
-	for _, stan := range []uint32{5, 4} { // 5 stays in use; the lane has come to 4 again
-		d.STAN = stan
-		if _, err := s.j.Begin(d); err != nil {
-			t.Fatal(err)
-		}
-	}
-	var got []uint32
-	keys.look = func() {
+	s.must(err)
+	e := s.entry(s.begin())
+	looks := 0
+	s.j.keys = &peeking{ring, func() {
 		s.j.numbers.mu.Lock()
-		forgot := len(s.j.numbers.inUse) == 0
-		s.j.numbers.mu.Unlock()
-		if !forgot {
-			return
+		defer s.j.numbers.mu.Unlock()
+		if looks++; s.j.numbers.inUse[laneSTAN{e.Lane, e.STAN}] == 0 {
+			t.Errorf("look %d: number %d of an armed entry is free", looks, e.STAN)
 		}
-		done := make(chan struct{})
-		go func() { // a sale that begins while the files are made anew
-			defer close(done)
-			if stan, err := s.j.NextSTAN(lane1); err == nil {
-				got = append(got, stan)
-			}
-		}()
-		select {
-		case <-done:
-		case <-time.After(time.Second): // it waits, as it should
-		}
-	}
+	}}
 	s.must(s.j.Compact())
-	keys.look = nil
-	for _, stan := range got {
-		if stan == 5 {
-			t.Errorf("number 5 was given out, and an armed entry has it")
-		}
+	if looks < 2 {
+		t.Errorf("%d looks: this proves little", looks)
 	}
 }
 
@@ -83,8 +56,46 @@ func stuckCheckpoint(s *scene) (started chan struct{}, letGo func()) {
 	return started, func() { once.Do(func() { close(on) }) }
 }
 
-// R3: a late answer without anything in it is a late answer all the same.
+// L3: a sale that waits for a checkpoint holds up no step for which there is room.
+func TestL3AWaitingSaleHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	ids := []ID{s.begin(), s.begin()}
+	started, letGo := stuckCheckpoint(s)
+	defer letGo()
+	flushed := make(chan error, 1)
+	go func() { flushed <- s.j.flush() }()
+	<-started
+	s.j.spare.Store(0) // the next sale has to wait until the checkpoint has topped up
+	begun := make(chan error, 1)
+	go func() { begun <- second(s.j.Begin(plainDraft())) }()
+	for !s.j.line.isResting() {
+		runtime.Gosched()
+	}
+	for _, id := range ids {
+		if !within(t, 10*time.Second, "Complete, while a sale waits for the checkpoint", func() { s.must(s.j.Complete(id, approved)) }) {
+			break
+		}
+	}
+	select {
+	case err := <-begun:
+		t.Errorf("the sale did not wait: %v", err)
+	default:
+	}
+	letGo()
+	s.must(<-flushed)
+	s.must(<-begun)
+}
+
+func (l *line) isResting() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.resting
+}
+
+// L7: a late answer without anything in it is a late answer all the same.
 func TestL7AnEmptyLateAnswerComesBack(t *testing.T) {
+	t.Parallel()
 	s := newScene(t)
 	id := s.entryAt(Owed)
 	s.must(s.j.Late(id, Answer{}))
@@ -93,8 +104,9 @@ func TestL7AnEmptyLateAnswerComesBack(t *testing.T) {
 	same(t, "after a reopen", s.entry(id), before)
 }
 
-// R4: what is pruned before a checkpoint takes its lane's number along.
+// What is pruned before a checkpoint has it leaves the lane's last number behind.
 func TestAPrunedEntryKeepsItsLane(t *testing.T) {
+	t.Parallel()
 	s := newScene(t)
 	s.entryAt(Completed)
 	started, letGo := stuckCheckpoint(s)
@@ -106,9 +118,7 @@ func TestAPrunedEntryKeepsItsLane(t *testing.T) {
 	id, err := s.j.Begin(d)
 	s.must(err)
 	s.must(s.j.Complete(id, approved))
-	s.must(s.j.take(func() (change, error) {
-		return change{note: &frame{kind: framePrune, payload: marshalNote(pruned{IDs: []ID{id}})}}, nil
-	}))
+	s.prune(id)
 	letGo()
 	s.must(<-flushed)
 	s.must(s.j.flush())
@@ -118,152 +128,140 @@ func TestAPrunedEntryKeepsItsLane(t *testing.T) {
 	}
 }
 
-// A storm: steps, numbers, Compact, flush, a write that fails, Recover, Close.
-func TestStorm(t *testing.T) {
-	s := newSceneIn(t, t.TempDir())
-	s.opts.Now = time.Now
-	acknowledged := map[ID]Status{}
-	var mu sync.Mutex
-	var all sync.WaitGroup
-	stop := time.Now().Add(4 * time.Second)
-	for n := range 16 {
-		all.Go(func() {
-			lane := []Lane{lane1, lane2}[n%2]
-			for time.Now().Before(stop) {
-				stan, err := s.j.NextSTAN(lane)
-				if err != nil {
-					time.Sleep(time.Millisecond)
-					continue
-				}
-				id, err := s.j.Begin(Draft{Lane: lane, STAN: stan, Type: "sale", MTI: "0200", Amount: price, Image: make([]byte, n*100)})
-				if err != nil {
-					continue
-				}
-				status := Begun
-				switch {
-				case s.j.Complete(id, approved) == nil:
-					status = Completed
-				case s.j.Failed() == nil && errors.Is(s.j.Complete(id, approved), ErrMove):
-				}
-				mu.Lock()
-				if acknowledged[id] != 0 {
-					t.Errorf("id %d twice", id)
-				}
-				acknowledged[id] = status
-				mu.Unlock()
+// L8: a kind of step that has no number on disk is refused before it is recorded, not
+// written as a record that cannot be read.
+func TestL8AStepWithoutANumberIsRefused(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	id := s.begin()
+	err := s.j.stepNoted(id, 0, func(*record) (Step, error) { return Step{Kind: "invented"}, nil })
+	wantErr(t, "an invented step", err, ErrInvalid)
+	s.must(s.j.Complete(id, approved))
+	s.reopen()
+	if e := s.entry(id); e.Status != Completed || len(e.Steps) != 2 {
+		t.Errorf("it is %s after %d steps", e.Status, len(e.Steps))
+	}
+}
+
+// many are callers that take sales to their end until the journal is closed or they
+// are told to stop.
+type many struct {
+	all     sync.WaitGroup
+	stop    atomic.Bool
+	sales   atomic.Int64
+	mu      sync.Mutex
+	done    map[ID]bool
+	numbers map[laneSTAN]ID // of every one begun
+}
+
+func (m *many) start(s *scene, callers int) {
+	m.done, m.numbers = map[ID]bool{}, map[laneSTAN]ID{}
+	for n := range callers {
+		lane := []Lane{lane1, lane2}[n%2]
+		m.all.Go(func() {
+			for !m.stop.Load() && !errors.Is(m.sale(s, lane), ErrClosed) {
+				runtime.Gosched()
 			}
 		})
 	}
-	all.Go(func() {
-		for n := 0; time.Now().Before(stop); n++ {
-			switch n % 3 {
-			case 0:
-				if err := s.j.Compact(); err != nil && !errors.Is(err, ErrPoisoned) {
-					t.Errorf("compact: %v", err)
-				}
-			case 1:
-				if err := s.j.flush(); err != nil && !errors.Is(err, ErrPoisoned) {
-					t.Errorf("flush: %v", err)
-				}
-			case 2:
-				s.j.mu.Lock()
-				if s.j.writing || s.j.applying {
-					s.j.mu.Unlock()
-					continue
-				}
-				file := s.j.wal.file
-				s.j.wal.file = failing2{file, file.(osFile)}
-				s.j.mu.Unlock()
-				time.Sleep(5 * time.Millisecond)
-				if err := s.j.Recover(); err != nil {
-					t.Errorf("recover: %v", err)
-				}
-			}
-			time.Sleep(10 * time.Millisecond)
+}
+
+func (m *many) sale(s *scene, lane Lane) error {
+	stan, err := s.j.NextSTAN(lane)
+	if err != nil {
+		return err
+	}
+	id, err := s.j.Begin(Draft{Lane: lane, STAN: stan, Type: "sale", MTI: "0200", Amount: price, Image: []byte("an image")})
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	if other := m.numbers[laneSTAN{lane, stan}]; other != 0 {
+		s.t.Errorf("entries %d and %d have number %d", other, id, stan)
+	}
+	m.numbers[laneSTAN{lane, stan}] = id
+	m.mu.Unlock()
+	if err := s.j.Complete(id, approved); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.done[id] = true
+	m.sales.Add(1)
+	return nil
+}
+
+// wait lets so many more sales happen.
+func (m *many) wait(more int64) {
+	for until := m.sales.Load() + more; m.sales.Load() < until; {
+		runtime.Gosched()
+	}
+}
+
+// check holds what was acknowledged against what is there.
+func (m *many) check(s *scene) {
+	for id := range m.done {
+		if e := s.entry(id); e.Status != Completed {
+			s.t.Errorf("entry %d is %s, and was completed", id, e.Status)
 		}
-	})
-	if !within(t, 60*time.Second, "the storm", all.Wait) {
-		return
 	}
-	_ = s.j.Recover()
-	if s.j.Failed() == nil && len(acknowledged) == 0 {
-		t.Error("nothing was acknowledged")
+}
+
+// L1, L3, L13: sales of many callers beside Compact, checkpoints and writes that fail
+// half way and are recovered from.
+func TestL1L3L13ManyCallersBesideEverything(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	m := &many{}
+	m.start(s, 16)
+	for range 20 {
+		m.wait(10)
+		s.must(s.j.Compact())
+		m.wait(10)
+		s.must(s.j.flush())
+		s.j.mu.Lock()
+		s.j.still()
+		s.j.wal.file = halfWritten{s.j.wal.file}
+		s.j.mu.Unlock()
+		wantErr(t, "a step on a disk that fails", second(s.j.Begin(plainDraft())), ErrPoisoned)
+		s.must(s.j.Recover())
 	}
-	t.Logf("%d entries", len(acknowledged))
-	s.close()
-	s.open()
+	m.stop.Store(true)
+	m.all.Wait()
+	s.reopen()
 	report, err := s.j.Verify(t.Context(), nil)
-	if err != nil || report.Err() != nil {
-		t.Errorf("verify: %v %v", err, report.Err())
-	}
-	for id, status := range acknowledged {
-		if e := s.entry(id); status == Completed && e.Status != Completed {
-			t.Errorf("entry %d is %s, %s was acknowledged", id, e.Status, status)
-		}
-	}
-	s.close()
-	checkJournal(t, s.opts.Dir)
+	s.must(errors.Join(err, report.Err()))
+	m.check(s)
 }
 
-// failing2 writes half of what it is given and then fails. Compact wants an osFile.
-type failing2 struct {
-	dataFile
-	real osFile
+// halfWritten writes half of what it is given and then fails.
+type halfWritten struct{ dataFile }
+
+func (f halfWritten) WriteAt(b []byte, at int64) (int, error) {
+	n, _ := f.dataFile.WriteAt(b[:len(b)/2], at)
+	return n, errDisk
 }
 
-func (f failing2) WriteAt(b []byte, at int64) (int, error) {
-	_, _ = f.real.WriteAt(b[:len(b)/2], at)
-	return len(b) / 2, errDisk
-}
-
-// Close in the midst of steps, a checkpoint and Compact: everybody returns, and what
-// was acknowledged is there.
-func TestCloseInTheMidst(t *testing.T) {
-	for round := range 25 {
+// L3: Close in the midst of steps, a checkpoint and Compact: everybody returns, and
+// what was acknowledged is there.
+func TestL3CloseInTheMidst(t *testing.T) {
+	t.Parallel()
+	for round := range int64(12) {
 		s := newSceneIn(t, t.TempDir())
-		s.opts.Now = time.Now
-		var mu sync.Mutex
-		done := map[ID]bool{}
-		var all sync.WaitGroup
-		for range 12 {
-			all.Go(func() {
-				for {
-					id, err := s.j.Begin(plainDraft())
-					if err == nil {
-						if err = s.j.Complete(id, approved); err == nil {
-							mu.Lock()
-							done[id] = true
-							mu.Unlock()
-						}
-					}
-					if errors.Is(err, ErrClosed) {
-						return
-					}
-					if err != nil {
-						t.Errorf("%v", err)
-						return
-					}
+		m := &many{}
+		m.start(s, 12)
+		for _, again := range []func() error{s.j.Compact, s.j.flush} {
+			m.all.Go(func() {
+				for again() == nil {
 				}
 			})
 		}
-		all.Go(func() {
-			for s.j.Compact() == nil {
-			}
-		})
-		all.Go(func() {
-			for s.j.flush() == nil {
-			}
-		})
-		time.Sleep(time.Duration(round) * 3 * time.Millisecond)
-		if !within(t, 10*time.Second, "Close", func() { _ = s.j.Close() }) || !within(t, 10*time.Second, "everybody", all.Wait) {
+		m.wait(round * 5)
+		if !within(t, time.Minute, "Close", func() { s.must(s.j.Close()) }) || !within(t, time.Minute, "everybody", m.all.Wait) {
 			return
 		}
 		s.open()
-		for id := range done {
-			if e := s.entry(id); e.Status != Completed {
-				t.Errorf("entry %d is %s", id, e.Status)
-			}
-		}
+		m.check(s)
 		s.close()
 		checkJournal(t, s.opts.Dir)
 	}

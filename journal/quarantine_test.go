@@ -1,11 +1,13 @@
 package journal
 
 import (
+	"encoding/json"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 )
 
 // wounds are ways in which a journal's files come to harm. Each changes a copy.
@@ -154,4 +156,20 @@ func TestQuarantineOfNothingDamaged(t *testing.T) {
 	_, err = Quarantine(Options{Dir: dir, DeviceKey: deviceKey})
 	wantErr(t, "somebody's letter", err, ErrForeign)
 	s.open()
+}
+
+// L12: what a salvage parks under a clock that says nonsense can still be printed.
+func TestL12QuarantineUnderAClockGoneMad(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	id := s.begin()
+	rec, err := s.j.record(id)
+	s.must(err)
+	salvaged := &Salvaged{ledger: map[ID]*found{id: {rec: rec, value: rec.value}}, Parked: []ID{id}}
+	mad := Options{Now: func() time.Time { return time.Date(20_000, 1, 1, 0, 0, 0, 0, time.UTC) }}
+	carried, err := decode(id, salvaged.carried(id, mad))
+	s.must(err)
+	if _, err := json.Marshal(carried.Entry); err != nil || carried.Status != Parked || !carried.ChangedAt.IsZero() || !carried.BegunAt.Equal(rec.BegunAt) {
+		t.Errorf("%+v: %v", carried.Entry, err)
+	}
 }

@@ -1,17 +1,12 @@
 package journal
 
 import (
-	"bytes"
 	"errors"
-	"fmt"
 	"os"
-	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // moving makes the scene's file system one that moves blocks, with so much free.
@@ -98,30 +93,7 @@ const smallJournalVar = "UNCHARGE_TEST_SMALL_JOURNAL"
 // of its own: sales are refused before they are recorded, all that is armed is settled,
 // and everything is there afterwards.
 func TestL14AJournalOnASmallDisk(t *testing.T) {
-	if dir := os.Getenv(smallJournalVar); dir != "" {
-		if err := unix.Mount("small", dir, "tmpfs", 0, "size=4m"); err != nil {
-			fmt.Println("CANNOT mount:", err)
-			return
-		}
-		fmt.Println("MOUNTED")
-		onAFullDisk(t, dir)
-		return
-	}
-	t.Parallel()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(exe, "-test.run=^"+t.Name()+"$", "-test.v")
-	cmd.Env = append(os.Environ(), smallJournalVar+"="+t.TempDir())
-	cmd.SysProcAttr = ownMounts()
-	out, err := cmd.CombinedOutput()
-	switch {
-	case !bytes.Contains(out, []byte("MOUNTED")):
-		t.Skipf("SKIPPED: no mounts of one's own here: %v %s", err, bytes.TrimSpace(out))
-	case err != nil:
-		t.Errorf("%v\n%s", err, out)
-	}
+	onDiskOfItsOwn(t, smallJournalVar, "size=4m", onAFullDisk)
 }
 
 // ownMounts gives a process mounts that nobody else sees.

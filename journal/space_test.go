@@ -309,13 +309,20 @@ const smallDiskVar = "UNCHARGE_TEST_SMALL_DISK"
 
 // L14 on a real disk of 1 MB, in a process with mounts of its own.
 func TestL14ASmallDisk(t *testing.T) {
-	if dir := os.Getenv(smallDiskVar); dir != "" {
-		if err := unix.Mount("small", dir, "tmpfs", 0, "size=1m"); err != nil {
+	onDiskOfItsOwn(t, smallDiskVar, "size=1m", onASmallDisk)
+}
+
+// onDiskOfItsOwn runs a test again in a process that has mounts of its own, and there
+// on a small disk. The variable tells that process where.
+func onDiskOfItsOwn(t *testing.T, variable, size string, do func(t *testing.T, dir string)) {
+	t.Helper()
+	if dir := os.Getenv(variable); dir != "" {
+		if err := unix.Mount("small", dir, "tmpfs", 0, size); err != nil {
 			fmt.Println("CANNOT mount:", err)
 			return
 		}
 		fmt.Println("MOUNTED")
-		onASmallDisk(t, dir)
+		do(t, dir)
 		return
 	}
 	t.Parallel()
@@ -324,7 +331,7 @@ func TestL14ASmallDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(exe, "-test.run=^"+t.Name()+"$", "-test.v")
-	cmd.Env = append(os.Environ(), smallDiskVar+"="+t.TempDir())
+	cmd.Env = append(os.Environ(), variable+"="+t.TempDir())
 	cmd.SysProcAttr = ownMounts()
 	out, err := cmd.CombinedOutput()
 	switch {

@@ -22,7 +22,7 @@ const (
 	walVersion  = 1
 	regionHead  = 4096 // the header has a page of its own: it is never written together with frames
 	headerBytes = 512  // one sector: whole or not at all
-	// RegionBytesDefault is half of the write-ahead file: some 300 sales.
+	// RegionBytesDefault is half of the write-ahead file: some 380 sales.
 	RegionBytesDefault = 256 << 10
 	// RegionBytesMin leaves room for the largest entry.
 	RegionBytesMin = 32 << 10
