@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -37,7 +36,7 @@ func apply(tx *bolt.Tx, st *storeState, frames []*frame, known inMemory) error {
 	newest := map[ID]*frame{}
 	rows := tx.Bucket(bucketChain)
 	rows.FillPercent = 0.9 // always written at the end
-	in := intake{tx: tx, there: st.LastID}
+	in := newIntake(tx, st.LastID, st.Applied+1)
 	for _, f := range frames {
 		if f.index != st.Applied+1 {
 			return fmt.Errorf("%w: step %d does not follow step %d", ErrDamaged, f.index, st.Applied)
@@ -47,7 +46,7 @@ func apply(tx *bolt.Tx, st *storeState, frames []*frame, known inMemory) error {
 		}
 		if f.kind == frameEntry {
 			newest[f.entry], st.LastID = f, max(st.LastID, f.entry)
-		} else if err := applyNote(tx, st, f, newest); err != nil {
+		} else if err := applyNote(in, st, f, newest); err != nil {
 			return err
 		}
 		st.Applied, st.Chain = f.index, f.chain[:]
@@ -82,8 +81,8 @@ func (k inMemory) record(f *frame) (*record, error) {
 }
 
 // applyNote takes over a frame that belongs to no entry.
-func applyNote(tx *bolt.Tx, st *storeState, f *frame, newest map[ID]*frame) error {
-	if err := tx.Bucket(bucketNotes).Put(indexOf(f.index), f.payload); err != nil {
+func applyNote(in *intake, st *storeState, f *frame, newest map[ID]*frame) error {
+	if err := in.tx.Bucket(bucketNotes).Put(indexOf(f.index), f.payload); err != nil {
 		return err
 	}
 	switch f.kind {
@@ -105,7 +104,7 @@ func applyNote(tx *bolt.Tx, st *storeState, f *frame, newest map[ID]*frame) erro
 		for _, id := range p.IDs {
 			delete(newest, id)
 		}
-		return p.apply(tx, st)
+		return p.apply(in, st)
 	}
 	return fmt.Errorf("%w: step %d is of kind %d", ErrNewer, f.index, f.kind)
 }
@@ -119,79 +118,6 @@ func unmarshalFrame(f *frame, into any) error {
 
 // indexOf is a frame's index as the store sorts it.
 func indexOf(index uint64) []byte { return binary.BigEndian.AppendUint64(nil, index) }
-
-// intake puts entries into the store, and their places in the index.
-type intake struct {
-	tx     *bolt.Tx
-	there  ID // newer ones are not in the store yet
-	places [][]byte
-}
-
-func (in *intake) entry(rec *record) error {
-	entries := in.tx.Bucket(bucketEntries)
-	entries.FillPercent = 0.9 // nearly always written at the end
-	values := indexValues(rec)
-	isNew := rec.ID > in.there
-	if !isNew {
-		var err error
-		if values, err = in.moved(rec, entries.Get(key(rec.ID)), values); err != nil {
-			return err
-		}
-	}
-	for _, v := range values {
-		in.places = append(in.places, indexKey(rec.ID, v))
-	}
-	if err := entries.Put(key(rec.ID), rec.value); err != nil {
-		return err
-	}
-	if isNew && !unsettledNow(rec.Status) {
-		return nil // it stands in no list
-	}
-	return list(in.tx, rec.ID, rec.Status)
-}
-
-// moved takes an entry out of the places that it has no more, and gives those where
-// it is not yet.
-func (in *intake) moved(rec *record, stored []byte, values []indexValue) (missing []indexValue, err error) {
-	if stored == nil {
-		return values, nil
-	}
-	before, err := decode(rec.ID, stored)
-	if err != nil {
-		// What cannot be read any more leaves its old values in the index: they lead to
-		// an entry that does not have them, which a query sees.
-		return values, nil
-	}
-	old := indexValues(before)
-	for _, v := range old {
-		if !slices.Contains(values, v) {
-			if err := in.tx.Bucket(bucketIndex).Delete(indexKey(rec.ID, v)); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return slices.DeleteFunc(values, func(v indexValue) bool { return slices.Contains(old, v) }), nil
-}
-
-// finish writes the places, in order: bbolt shifts what stands behind each in its
-// page.
-func (in *intake) finish() error {
-	index := in.tx.Bucket(bucketIndex)
-	slices.SortFunc(in.places, bytes.Compare)
-	for _, place := range in.places {
-		if err := index.Put(place, []byte{}); err != nil {
-			return err
-		}
-	}
-	in.places = nil
-	return nil
-}
-
-// one puts an entry into a store that does not have it.
-func one(tx *bolt.Tx, rec *record) error {
-	in := intake{tx: tx}
-	return errors.Join(in.entry(rec), in.finish())
-}
 
 // list puts an entry into the lists of what is open and what is parked, or takes
 // it out. A status of 0 takes it out of both.

@@ -48,13 +48,24 @@ type carrier struct {
 	db   *bolt.DB
 	from tree
 	tail *tail
+	run  uint64  // commits so far, which name the packs of the index; every entry took a step at least, so steps to come have later numbers
+	in   *intake // of the commit that is being filled
+}
+
+// commit fills and makes one commit.
+func (c *carrier) commit(fill func(tx *bolt.Tx) error) error {
+	return c.db.Update(func(tx *bolt.Tx) error {
+		c.run++
+		c.in = newIntake(tx, 0, c.run)
+		return errors.Join(fill(tx), c.in.finish())
+	})
 }
 
 // batches calls put for every key of a bucket, in commits of bounded size.
 func (c *carrier) batches(bucket []byte, put func(tx *bolt.Tx, k, v []byte) error) error {
 	next := []byte{}
 	for next != nil {
-		err := c.db.Update(func(tx *bolt.Tx) error {
+		err := c.commit(func(tx *bolt.Tx) error {
 			n, start := 0, next
 			next = nil
 			var bad error
@@ -76,7 +87,7 @@ func (c *carrier) batches(bucket []byte, put func(tx *bolt.Tx, k, v []byte) erro
 }
 
 func (c *carrier) entries() error {
-	err := c.batches(bucketEntries, func(tx *bolt.Tx, k, v []byte) error {
+	err := c.batches(bucketEntries, func(_ *bolt.Tx, k, v []byte) error {
 		id := entryID(k)
 		if c.tail.items[id] != nil || c.tail.pruned[id] != 0 {
 			return nil
@@ -86,14 +97,14 @@ func (c *carrier) entries() error {
 			return err
 		}
 		rec.value = bytes.Clone(v)
-		return one(tx, rec)
+		return c.in.entry(rec)
 	})
 	if err != nil {
 		return err
 	}
-	return c.db.Update(func(tx *bolt.Tx) error {
+	return c.commit(func(*bolt.Tx) error {
 		for _, item := range c.tail.items {
-			if err := one(tx, item.rec); err != nil {
+			if err := c.in.entry(item.rec); err != nil {
 				return err
 			}
 		}
@@ -109,14 +120,14 @@ func (c *carrier) rows(st *storeState) error {
 			return err
 		}
 	}
-	return c.db.Update(func(tx *bolt.Tx) error {
+	return c.commit(func(tx *bolt.Tx) error {
 		for i, r := range c.tail.rows {
 			if err := tx.Bucket(bucketChain).Put(indexOf(c.tail.from+uint64(i)+1), r.encode()); err != nil {
 				return err
 			}
 		}
 		for _, f := range c.tail.notes {
-			if err := applyNote(tx, st, f, nil); err != nil {
+			if err := applyNote(c.in, st, f, nil); err != nil {
 				return err
 			}
 		}

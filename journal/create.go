@@ -205,7 +205,7 @@ func importEntries(db *bolt.DB, from tree, st *storeState, l linker) error {
 	next := []byte{}
 	for next != nil {
 		err := db.Update(func(tx *bolt.Tx) error {
-			n, start := 0, next
+			n, start, in := 0, next, newIntake(tx, 0, st.Applied+1)
 			var bad error
 			next = nil
 			err := from.ascend(bucketEntries, start, func(k, v []byte) bool {
@@ -213,10 +213,10 @@ func importEntries(db *bolt.DB, from tree, st *storeState, l linker) error {
 					next = append([]byte{}, k...)
 					return false
 				}
-				bad = importEntry(tx, entryID(k), v, st, l)
+				bad = importEntry(in, entryID(k), v, st, l)
 				return bad == nil
 			})
-			return errors.Join(err, bad)
+			return errors.Join(err, bad, in.finish())
 		})
 		if err != nil {
 			return err
@@ -232,13 +232,13 @@ func importEntries(db *bolt.DB, from tree, st *storeState, l linker) error {
 	})
 }
 
-func importEntry(tx *bolt.Tx, id ID, value []byte, st *storeState, l linker) error {
+func importEntry(in *intake, id ID, value []byte, st *storeState, l linker) error {
 	rec, err := decode(id, value)
 	if err != nil {
 		return err
 	}
 	rec.value = bytes.Clone(value)
-	if err := one(tx, rec); err != nil {
+	if err := in.entry(rec); err != nil {
 		return err
 	}
 	st.Applied++
@@ -246,7 +246,7 @@ func importEntry(tx *bolt.Tx, id ID, value []byte, st *storeState, l linker) err
 	after := l.next(link(st.Chain), st.Applied, r)
 	r.tag, st.Chain = [8]byte(after[:8]), after[:]
 	st.LastID = max(st.LastID, id)
-	return tx.Bucket(bucketChain).Put(indexOf(st.Applied), r.encode())
+	return in.tx.Bucket(bucketChain).Put(indexOf(st.Applied), r.encode())
 }
 
 // isHere refuses a journal that is not the one this device was given, or that was

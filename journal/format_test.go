@@ -13,6 +13,7 @@ import (
 	"hash/crc32"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -204,14 +205,32 @@ func wantIndexAsDocumented(t *testing.T, index *bolt.Bucket, done, begun ID) {
 	h := hmac.New(sha256.New, cards)
 	h.Write([]byte(testPAN))
 	be := binary.BigEndian
-	for name, key := range map[string][]byte{
-		"trace number": append(append([]byte("\x00\x00\x00\x00s"), 0, 0, 0, 4), be.AppendUint64(nil, uint64(done))...),
-		"RRN":          append([]byte("\x00\x00\x00\x00r\x0c602001000017"), be.AppendUint64(nil, uint64(done))...),
-		"amount":       append(be.AppendUint64([]byte("\x00\x00\x00\x00a"), 1250), be.AppendUint64(nil, uint64(done))...),
-		"card":         append(append([]byte("\x00\x00\x00\x00c"), h.Sum(nil)[:8]...), be.AppendUint64(nil, uint64(begun))...),
+	for name, want := range map[string]struct {
+		prefix, value string
+		id            ID
+	}{
+		"trace number": {"\x00\x00\x00\x00s", "\x00\x00\x00\x04", done},
+		"RRN":          {"\x00\x00\x00\x00r", "\x0c602001000017", done},
+		"amount":       {"\x00\x00\x00\x00a", string(be.AppendUint64(nil, 1250)), done},
+		"card":         {"\x00\x00\x00\x00c", string(h.Sum(nil)[:8]), begun},
 	} {
-		if k, _ := index.Cursor().Seek(key); !bytes.Equal(k, key) {
-			t.Errorf("%s: the index has no %x", name, key)
+		key, p := index.Cursor().Seek([]byte(want.prefix))
+		if len(key) != 13 || string(key[:5]) != want.prefix || len(p) < 8 {
+			t.Fatalf("%s: %x is no pack: %x", name, key, p)
+		}
+		w, n := int(p[1]), int(be.Uint16(p[2:]))
+		sum := crc32.Checksum(slices.Concat(key, p[:len(p)-4]), crc32.MakeTable(crc32.Castagnoli))
+		if p[0] != 1 || len(p) != 4+n*(w+2)+4 || binary.LittleEndian.Uint32(p[len(p)-4:]) != sum {
+			t.Fatalf("%s: pack %x", name, p)
+		}
+		place := []byte(want.value)
+		place = be.AppendUint16(append(place, make([]byte, w-len(place))...), uint16(want.id))
+		var places []string
+		for i := range n {
+			places = append(places, string(p[4+i*(w+2):][:w+2]))
+		}
+		if !slices.IsSorted(places) || !slices.Contains(places, string(place)) {
+			t.Errorf("%s: the index has %x, not %x", name, places, place)
 		}
 	}
 }

@@ -1,9 +1,5 @@
 package journal
 
-import (
-	bolt "go.etcd.io/bbolt"
-)
-
 // pruned is the payload of a frame of kind framePrune: what leaves the journal in
 // one bounded step.
 type pruned struct {
@@ -14,20 +10,14 @@ type pruned struct {
 }
 
 // apply removes from the store what a frame says.
-func (p pruned) apply(tx *bolt.Tx, st *storeState) error {
-	entries, index := tx.Bucket(bucketEntries), tx.Bucket(bucketIndex)
+func (p pruned) apply(in *intake, st *storeState) error {
+	tx := in.tx
+	entries := tx.Bucket(bucketEntries)
 	for _, id := range p.IDs {
-		value := entries.Get(key(id))
-		if value == nil {
+		if entries.Get(key(id)) == nil {
 			continue
 		}
-		if rec, err := decode(id, value); err == nil {
-			for _, v := range indexValues(rec) {
-				if err := index.Delete(indexKey(id, v)); err != nil {
-					return err
-				}
-			}
-		}
+		in.add(id, indexValue{kind: indexGone})
 		if err := entries.Delete(key(id)); err != nil {
 			return err
 		}

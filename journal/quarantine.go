@@ -158,10 +158,14 @@ func (s *Salvaged) rebuild(o Options) error {
 	}
 	return build(o.Dir, id, st, func(db *bolt.DB, st *storeState) error {
 		return db.Update(func(tx *bolt.Tx) error {
+			in := newIntake(tx, 0, st.Applied+1)
 			for _, id := range sortedIDs(s.ledger) {
-				if err := importEntry(tx, id, s.carried(id, o), st, l); err != nil {
+				if err := importEntry(in, id, s.carried(id, o), st, l); err != nil {
 					return err
 				}
+			}
+			if err := in.finish(); err != nil {
+				return err
 			}
 			for lane, seen := range s.lanes {
 				if err := tx.Bucket(bucketLanes).Put(laneKey(lane), encodeSTAN(lane, seen.last)); err != nil {

@@ -3,7 +3,7 @@ package journal
 import (
 	"bytes"
 	"cmp"
-	"encoding/binary"
+	"errors"
 	"fmt"
 	"iter"
 	"math"
@@ -267,29 +267,83 @@ func (r reader) found(q Query, from ID, lo, hi indexValue) (page []pageItem, fol
 	return page, following, nil
 }
 
-// stored reads what the store's index has of a group.
+// stored reads what the store's index has of a group. Where a part of the index
+// cannot be read, the group's entries are all looked at, and the damage is told.
 func stored(t tree, q Query, group uint32, lo, hi indexValue) (page []pageItem, err error) {
-	seen := map[ID]bool{}
-	prefix := append(indexPrefix(group), lo.kind)
-	err = t.ascend(bucketIndex, append(bytes.Clone(prefix), lo.value...), func(k, _ []byte) bool {
-		if !bytes.HasPrefix(k, prefix) || len(k) < len(prefix)+8 || string(k[len(prefix):len(k)-8]) > hi.value {
+	var bad error
+	seen, prefix := map[ID]bool{}, packOf{group, lo.kind}.prefix()
+	err = t.ascend(bucketIndex, prefix, func(k, v []byte) bool {
+		if !bytes.HasPrefix(k, prefix) {
 			return false
 		}
-		if id := ID(binary.BigEndian.Uint64(k[len(k)-8:])); q.within(id) && !seen[id] {
-			seen[id] = true
-			page = append(page, pageItem{id: id})
+		p, err := decodePack(k, v)
+		if bad = errors.Join(bad, err); err != nil {
+			return true
+		}
+		p.between(lo.value, hi.value, func(n int) {
+			if id := groupStart(group) + ID(n); q.within(id) {
+				seen[id] = true
+			}
+		})
+		return true
+	})
+	if err == nil && bad != nil {
+		err = wholeGroup(t, q, group, seen)
+		page = append(page, pageItem{err: bad})
+	}
+	missing := 0
+	for id := range seen {
+		if err != nil {
+			return nil, err
+		}
+		item := pageItem{id: id}
+		var value []byte
+		if value, err = t.get(bucketEntries, key(id)); err == nil && value == nil {
+			item.err = fmt.Errorf("entry %d: %w: it is in the index and nowhere else", id, ErrDamaged)
+			missing++
+		}
+		item.value = bytes.Clone(value)
+		page = append(page, item)
+	}
+	if err != nil || missing == 0 {
+		return page, err
+	}
+	gone, err := goneOf(t, group)
+	return slices.DeleteFunc(page, func(i pageItem) bool { return i.id != 0 && i.err != nil && gone[i.id] }), err
+}
+
+// goneOf are the entries of a group that were pruned: their places stay in the index
+// until the whole group is gone.
+func goneOf(t tree, group uint32) (gone map[ID]bool, err error) {
+	gone = map[ID]bool{}
+	prefix := packOf{group, indexGone}.prefix()
+	err = t.ascend(bucketIndex, prefix, func(k, v []byte) bool {
+		if !bytes.HasPrefix(k, prefix) {
+			return false
+		}
+		p, err := decodePack(k, v)
+		if err != nil {
+			return true // those in it count as lost: the query says so of each
+		}
+		for i := range p.n {
+			_, n := p.place(i)
+			gone[groupStart(group)+ID(n)] = true
 		}
 		return true
 	})
-	for i := range page {
-		if err != nil {
-			break
+	return gone, err
+}
+
+// wholeGroup notes all entries of a group that a query could select.
+func wholeGroup(t tree, q Query, group uint32, seen map[ID]bool) error {
+	return t.ascend(bucketEntries, key(groupStart(group)), func(k, _ []byte) bool {
+		id := entryID(k)
+		if indexGroup(id) != group {
+			return false
 		}
-		var value []byte
-		if value, err = t.get(bucketEntries, key(page[i].id)); err == nil && value == nil {
-			page[i].err = fmt.Errorf("entry %d: %w: it is in the index and nowhere else", page[i].id, ErrDamaged)
+		if q.within(id) {
+			seen[id] = true
 		}
-		page[i].value = bytes.Clone(value)
-	}
-	return page, err
+		return true
+	})
 }

@@ -11,7 +11,7 @@ import (
 
 // tree is the store as readers see it: the same for the open store of a journal
 // and for the bytes of a file that somebody else may be writing to. What it gives
-// is valid only during the view that gave it.
+// is valid only during the view that gave it, what it shows only during the visit.
 type tree interface {
 	get(bucket, key []byte) ([]byte, error)
 	// ascend visits keys from one on in order; descend visits keys up to one, or all

@@ -135,6 +135,7 @@ type verifier struct {
 	head   *Head
 	newest map[uint32]*[1 << indexGroupBits]uint64 // index of each entry's newest row, by groups of ids
 	gone   map[ID]bool                             // pruned
+	index  groupIndex
 
 	at      uint64 // the row that was followed last
 	link    link
@@ -272,7 +273,7 @@ func (v *verifier) headFits(r reader, tl *tail) {
 // entries holds every entry against its newest row.
 func (v *verifier) entries(t tree, tl *tail) error {
 	var bad error
-	check := func(id ID, value []byte) {
+	check := func(id ID, value []byte) *record {
 		v.report.Entries++
 		group, at := v.newest[indexGroup(id)], uint64(0)
 		if group != nil {
@@ -282,28 +283,34 @@ func (v *verifier) entries(t tree, tl *tail) error {
 		switch {
 		case at == 0:
 			v.report.bad("entry %d is there, and no step made it", id)
-			return
+			return nil
 		case at > v.applied:
 			r = tl.rows[at-tl.from-1]
 		default:
 			b, err := t.get(bucketChain, indexOf(at))
 			if bad = errors.Join(bad, err); err != nil {
-				return
+				return nil
 			}
 			r, _ = decodeRow(b)
 		}
 		if r.digest != digestOf(value) {
 			v.report.bad("entry %d is not as step %d left it", id, at)
-		} else if _, err := decode(id, value); err != nil {
+			return nil
+		}
+		rec, err := decode(id, value)
+		if err != nil {
 			v.report.bad("%w", err)
 		}
+		return rec
 	}
 	err := t.ascend(bucketEntries, nil, func(k, value []byte) bool {
 		id := entryID(k)
 		if item := tl.items[id]; item != nil || tl.pruned[id] != 0 {
 			return v.ctx.Err() == nil
 		}
-		check(id, value)
+		if rec := check(id, value); rec != nil {
+			bad = errors.Join(bad, v.indexed(t, rec))
+		}
 		return bad == nil && v.ctx.Err() == nil
 	})
 	if err := errors.Join(err, bad, v.ctx.Err()); err != nil {
