@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -101,8 +102,9 @@ func inverted(numbers map[StepKind]uint64) map[uint64]StepKind {
 // encode gives version, fields, CRC-32C. The checksum covers the key too, so that
 // a value under a wrong key does not pass.
 func (r *record) encode() []byte {
-	var room [1024]byte
-	f := append(fields(room[:0]), recordVersion)
+	room := encodeRoom.Get().(*fields)
+	defer encodeRoom.Put(room)
+	f := append((*room)[:0], recordVersion)
 	f = f.number(fieldStatus, uint64(r.Status)).text(fieldTerminal, r.Lane.Terminal).text(fieldMerchant, r.Lane.Merchant)
 	f = f.number(fieldSTAN, uint64(r.STAN)).text(fieldType, r.Type).text(fieldMTI, r.MTI)
 	f = f.number(fieldAmount, uint64(r.Amount.Minor)).text(fieldCurrency, r.Amount.Currency).number(fieldExponent, uint64(r.Amount.Exponent))
@@ -114,8 +116,12 @@ func (r *record) encode() []byte {
 	for _, s := range r.Steps {
 		f = s.fields(f).wrap(fieldStep, len(f))
 	}
-	return bytes.Clone(binary.LittleEndian.AppendUint32(f, checksum(r.ID, f)))
+	*room = binary.LittleEndian.AppendUint32(f, checksum(r.ID, f))
+	return bytes.Clone(*room)
 }
+
+// encodeRoom is memory to make records in: how long one gets is known at its end.
+var encodeRoom = sync.Pool{New: func() any { f := make(fields, 0, 1<<10); return &f }}
 
 func (a Answer) fields(f fields) fields {
 	return f.text(answerCode, a.Code).text(answerAuthCode, a.AuthCode).text(answerRRN, a.RRN).number(answerApproved, uint64(a.ApprovedMinor))

@@ -16,13 +16,14 @@ func (j *Journal) Begin(d Draft) (ID, error) {
 	if len(d.Image) > 0 && j.seal == nil {
 		return 0, fmt.Errorf("begin: %w: the reversal image cannot be sealed", ErrKey) // L11
 	}
+	card := j.seal.cardToken(d.PAN) // here, not while the others wait
 	var id ID
 	err := j.take(func() (change, error) {
 		if err := j.roomFor(j.open + 1); err != nil {
 			return change{}, err
 		}
 		id = j.lastID + 1
-		rec, err := j.armed(id, d)
+		rec, err := j.armed(id, d, card)
 		if err != nil {
 			return change{}, err
 		}
@@ -39,14 +40,14 @@ func (j *Journal) Begin(d Draft) (ID, error) {
 }
 
 // armed is the first form of an entry.
-func (j *Journal) armed(id ID, d Draft) (*record, error) {
+func (j *Journal) armed(id ID, d Draft, card string) (*record, error) {
 	s := j.stamp(Step{Kind: StepBegin})
 	rec := &record{Entry: Entry{
 		ID: id, Lane: d.Lane, STAN: d.STAN, Type: d.Type, MTI: d.MTI, Amount: d.Amount,
 		Last4: d.Last4, Status: Begun, BegunAt: s.At, ReversalSTAN: d.ReversalSTAN,
 	}}
 	rec.addStep(s)
-	rec.Card = j.seal.cardToken(d.PAN)
+	rec.Card = card
 	if len(d.Image) == 0 {
 		return rec, nil
 	}
