@@ -6,7 +6,8 @@ import "uncharge/journal"
 type journalBook struct{ *journal.Journal }
 
 func openJournal(dir string) (journalBook, error) {
-	j, err := journal.Open(journal.Options{Dir: dir, DeviceKey: deviceKey()})
+	// As long a history as is asked for; the others prune nothing either.
+	j, err := journal.Open(journal.Options{Dir: dir, DeviceKey: deviceKey(), MaxBytes: 1 << 50})
 	return journalBook{j}, err
 }
 

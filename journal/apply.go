@@ -59,13 +59,17 @@ func apply(tx *bolt.Tx, st *storeState, frames []*frame, known inMemory) error {
 		if err != nil {
 			return err
 		}
+		last := rec.Steps[len(rec.Steps)-1]
+		st.runs(last.Boot, last.SinceBoot)
 	}
 	for lane, last := range known.lanes { // they may be ahead of the frames: what says so is durable too
 		if err := tx.Bucket(bucketLanes).Put(laneKey(lane), encodeSTAN(lane, last)); err != nil {
 			return err
 		}
 	}
-	return errors.Join(in.finish(), st.save(tx))
+	here := mark{st.Ran, link(st.Chain), st.ChainKey}
+	at := indexOf(st.Applied)
+	return errors.Join(in.finish(), tx.Bucket(bucketMarks).Put(at, here.encode(at)), st.save(tx))
 }
 
 // record is what a frame says of its entry.
@@ -101,9 +105,7 @@ func applyNote(in *intake, st *storeState, f *frame, newest map[ID]*frame) error
 		if err := unmarshalFrame(f, &p); err != nil {
 			return err
 		}
-		for _, id := range p.IDs {
-			delete(newest, id)
-		}
+		maps.DeleteFunc(newest, func(id ID, _ *frame) bool { return p.Gone.has(id) })
 		return p.apply(in, st)
 	}
 	return fmt.Errorf("%w: step %d is of kind %d", ErrNewer, f.index, f.kind)

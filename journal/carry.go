@@ -89,7 +89,7 @@ func (c *carrier) batches(bucket []byte, put func(tx *bolt.Tx, k, v []byte) erro
 func (c *carrier) entries() error {
 	err := c.batches(bucketEntries, func(_ *bolt.Tx, k, v []byte) error {
 		id := entryID(k)
-		if c.tail.items[id] != nil || c.tail.pruned[id] != 0 {
+		if c.tail.items[id] != nil || c.tail.gone(id) {
 			return nil
 		}
 		rec, err := decode(id, v)
@@ -113,7 +113,7 @@ func (c *carrier) entries() error {
 }
 
 func (c *carrier) rows(st *storeState) error {
-	for _, bucket := range [][]byte{bucketChain, bucketNotes} {
+	for _, bucket := range [][]byte{bucketChain, bucketNotes, bucketMarks} {
 		if err := c.batches(bucket, func(tx *bolt.Tx, k, v []byte) error {
 			return tx.Bucket(bucket).Put(k, bytes.Clone(v))
 		}); err != nil {
@@ -314,6 +314,7 @@ func (j *Journal) renew(wipe bool) error {
 	_ = errors.Join(oldStore.close(), oldWAL.close()) // no name leads to them any more
 	j.index, j.durable, j.link, j.lastID = st.Applied, st.Applied, link(st.Chain), st.LastID
 	j.batch, j.inflight, j.before = nil, map[ID]*record{}, 0
+	j.plan, j.leaving = nil, nil
 	j.cur, j.off, j.epoch, j.ready = 0, regionHead, [2]uint32{1, 2}, [2]bool{false, true}
 	j.bootNote, j.keyNote = nil, nil
 	j.noteBoot(nil)

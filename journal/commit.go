@@ -180,12 +180,18 @@ func (j *Journal) stage(decide func() (change, error)) error {
 	if err != nil {
 		return err
 	}
-	frames := make([]*frame, 0, 3)
+	frames := make([]*frame, 0, 4)
 	if j.keyNote != nil { // first: what follows is linked under the new key
 		frames = append(frames, &frame{kind: frameKey, payload: j.keyNote})
 	}
 	if j.bootNote != nil {
 		frames = append(frames, &frame{kind: frameBoot, payload: j.bootNote})
+	}
+	if j.plan != nil && !j.stillOld(j.plan, c.rec) {
+		j.plan = nil // the next checkpoint looks again
+	}
+	if j.plan != nil {
+		frames = append(frames, &frame{kind: framePrune, payload: j.plan.payload})
 	}
 	if c.rec != nil {
 		if err := c.rec.store(j.index + uint64(len(frames)) + 1); err != nil {
@@ -193,7 +199,11 @@ func (j *Journal) stage(decide func() (change, error)) error {
 		}
 		c.note = &frame{kind: frameEntry, entry: c.rec.ID, payload: c.rec.value}
 	}
-	frames = append(frames, c.note)
+	if c.note != nil {
+		frames = append(frames, c.note)
+	} else if j.plan == nil {
+		return errPlanGone
+	}
 	if !j.makeRoom(frames) {
 		return errWait
 	}
@@ -201,6 +211,9 @@ func (j *Journal) stage(decide func() (change, error)) error {
 		j.enqueue(f)
 	}
 	j.bootNote, j.keyNote = nil, nil
+	if p := j.plan; p != nil {
+		j.plan, j.leaving, p.taken = nil, p.gone, true
+	}
 	if c.rec != nil {
 		j.batch[len(j.batch)-1].rec = c.rec
 		j.inflight[c.rec.ID] = c.rec
@@ -326,6 +339,7 @@ func (j *Journal) publish(batch []*staged) error {
 		j.durable = s.frame.index
 	}
 	clear(j.inflight)
+	j.leaving = nil
 	return nil
 }
 
@@ -345,6 +359,9 @@ func (j *Journal) still() {
 func (j *Journal) newest(id ID) (*record, error) {
 	if rec := j.inflight[id]; rec != nil {
 		return rec, nil
+	}
+	if j.leaving.has(id) {
+		return nil, errWait // it is gone once that is durable (L3)
 	}
 	return j.record(id)
 }
@@ -396,6 +413,10 @@ func (j *Journal) checkpoint(region int, last uint64) {
 	defer j.background.Done()
 	defer j.watchDisk()
 	err := j.absorb(region, last)
+	var next *plan
+	if err == nil {
+		next, err = j.planner()
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	defer j.room.Broadcast()
@@ -408,6 +429,7 @@ func (j *Journal) checkpoint(region int, last uint64) {
 	}
 	j.epoch[region] = j.epoch[1-region] + 1
 	j.ready[region] = true
+	j.plan = next
 }
 
 func marshalNote(v any) []byte {

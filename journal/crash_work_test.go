@@ -24,6 +24,7 @@ import (
 //	did 0 owe 7 {entry}
 //	undone 0                the step returned an error: nothing was changed
 //	poisoned 0              the step returned ErrPoisoned: its outcome is not known
+//	prune [[3,9],[12,12]]   with one of the next steps these may go
 //
 // Every other line means nothing to it.
 
@@ -43,6 +44,21 @@ func reopen(o Options, j *Journal) (*Journal, bool) {
 	_ = j.Close()
 	j, err := openStubbornly(o)
 	return j, err == nil
+}
+
+// pruneEarly has a journal prune whatever it may, and say so before it does.
+func pruneEarly(j *Journal) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.still() // a checkpoint of what was there before
+	j.maxBytes, j.keepSteps = 1, 8
+	j.planner = func() (*plan, error) {
+		p, err := j.planPrune()
+		if p != nil && len(p.gone) > 0 {
+			say("prune %s", marshalNote(p.gone))
+		}
+		return p, err
+	}
 }
 
 type work struct {
@@ -79,6 +95,7 @@ func openStubbornly(o Options) (j *Journal, err error) {
 	for range 4 {
 		say("opening %d", os.Getpid())
 		if j, err = Open(o); err == nil {
+			pruneEarly(j)
 			return j, nil
 		}
 		say("not opened: %v", err)
@@ -187,7 +204,11 @@ func (k *worker) step() error {
 	e := k.own[i]
 	st := k.pick(e)
 	say("try %d %s %d", k.n, st.kind, e.ID)
-	if err := st.take(k.j, e.ID); err != nil {
+	if err := st.take(k.j, e.ID); errors.Is(err, ErrNoEntry) && e.Status == Reversed { // pruned by now
+		_ = k.failed(err)
+		k.own = slices.Delete(k.own, i, i+1)
+		return nil
+	} else if err != nil {
 		return k.failed(err)
 	}
 	after, err := k.j.Entry(e.ID)

@@ -171,6 +171,7 @@ func TestTheStoreIsAsFORMATSays(t *testing.T) {
 				t.Errorf("entry %d: newest row %x, digest %x", id, newest, digest[:16])
 			}
 		}
+		wantMarkAsDocumented(t, tx.Bucket([]byte("marks")), get("meta", []byte("state")))
 		wantIndexAsDocumented(t, tx.Bucket([]byte("index")), done, begun)
 		return nil
 	}))
@@ -194,6 +195,74 @@ func wantStateAsDocumented(t *testing.T, state []byte) {
 		st.Boot != 1 || st.LastID != 4 || st.ChainKey != hex.EncodeToString(key[:8]) || len(st.Chain) != 32 {
 		t.Errorf("state %s: %v", state[1:len(state)-4], err)
 	}
+}
+
+func wantMarkAsDocumented(t *testing.T, marks *bolt.Bucket, state []byte) {
+	t.Helper()
+	var st struct {
+		Applied uint64
+		Chain   []byte
+		Key     string `json:"chain_key"`
+		Ran     uint64
+	}
+	if err := json.Unmarshal(state[1:len(state)-4], &st); err != nil {
+		t.Fatal(err)
+	}
+	k := binary.BigEndian.AppendUint64(nil, st.Applied)
+	want := append(append(binary.BigEndian.AppendUint64(nil, st.Ran), st.Chain...), st.Key...)
+	want = binary.LittleEndian.AppendUint32(want, crc32.Checksum(slices.Concat(k, want), crc32.MakeTable(crc32.Castagnoli)))
+	if got := marks.Get(k); !bytes.Equal(got, want) || st.Ran == 0 {
+		t.Errorf("mark %x, want %x", got, want)
+	}
+}
+
+// What a pruning frame says, and what the store then has, as FORMAT.md tells it.
+func TestAPruningIsAsFORMATSays(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	s.tight()
+	owed, gone := s.entryAt(Owed), s.entryAt(Completed)
+	s.must(s.j.flush())
+	for range 2 {
+		s.entryAt(Completed)
+		s.must(s.j.flush())
+	}
+	s.must(second(s.j.Prune()))
+	s.must(s.j.flush())
+	s.must(s.j.store.db.View(func(tx *bolt.Tx) error {
+		var p struct {
+			Gone   [][2]uint64
+			From   uint64
+			Anchor uint64
+			Chain  []byte
+			Key    string `json:"chain_key"`
+			Kept   []struct {
+				ID     uint64
+				Digest []byte
+			}
+		}
+		var anchors []uint64
+		s.must(tx.Bucket([]byte("notes")).ForEach(func(k, v []byte) error {
+			if row := tx.Bucket([]byte("chain")).Get(k); row[0] != 3 {
+				return nil
+			}
+			anchors = append(anchors, p.Anchor)
+			return json.Unmarshal(v, &p)
+		}))
+		first, _ := tx.Bucket([]byte("chain")).Cursor().First()
+		digest := sha256.Sum256(tx.Bucket([]byte("entries")).Get(binary.BigEndian.AppendUint64(nil, uint64(owed))))
+		if p.Anchor == 0 || len(p.Chain) != 32 || p.Key == "" || binary.BigEndian.Uint64(first) != p.Anchor+1 || p.From <= uint64(gone) {
+			t.Errorf("%+v after %v; the first row is %x", p, anchors, first)
+		}
+		if len(p.Kept) != 1 || p.Kept[0].ID != uint64(owed) || !bytes.Equal(p.Kept[0].Digest, digest[:16]) {
+			t.Errorf("kept %+v, not entry %d with %x", p.Kept, owed, digest[:16])
+		}
+		k, places := tx.Bucket([]byte("index")).Cursor().Seek([]byte("\x00\x00\x00\x00x"))
+		if len(k) != 13 || k[4] != 'x' || len(places) < 10 || places[1] != 0 || binary.BigEndian.Uint16(places[4:]) != uint16(gone) {
+			t.Errorf("the index says of what is gone: %x %x", k, places)
+		}
+		return nil
+	}))
 }
 
 func wantIndexAsDocumented(t *testing.T, index *bolt.Bucket, done, begun ID) {

@@ -36,6 +36,16 @@ type Options struct {
 	// Notice hears what somebody should see to about the disk, nil for nobody. It must
 	// not call the journal.
 	Notice func(Notice)
+	// MaxBytes is what the store's entries, index and chain may take before the oldest
+	// settled entries are pruned, 0 means MaxBytesDefault. The write-ahead file, and what
+	// is set aside for settling, come on top; what is open or parked stays however much
+	// it is, and so do the newest 500 or so.
+	MaxBytes int64
+	// KeepFor is how long a settled entry is kept, 0 for as long as MaxBytes allows. It goes
+	// with one of the next sales, or with Prune. It is time that the device was on, for no other clock can be trusted (L12): a device that is switched off
+	// at night keeps entries longer. Entries whose reversal was owed are kept four times
+	// as far back, under either limit.
+	KeepFor time.Duration
 	// RegionBytes is half of the write-ahead file of a journal that is made, 0 means
 	// RegionBytesDefault.
 	RegionBytes int64
@@ -52,6 +62,10 @@ func (o Options) validated() (Options, error) {
 		return o, fmt.Errorf("%w: the first trace number must be 1 to %d, or 0", ErrInvalid, stanMax)
 	case o.Keys != nil && len(o.DeviceKey) > 0:
 		return o, fmt.Errorf("%w: a key source and a device key were given; one of them is enough", ErrInvalid)
+	case o.MaxBytes != 0 && o.MaxBytes < maxBytesMin:
+		return o, fmt.Errorf("%w: a journal must be allowed %d bytes or more", ErrInvalid, maxBytesMin)
+	case o.KeepFor != 0 && o.KeepFor < keepForMin:
+		return o, fmt.Errorf("%w: entries must be kept for %s or more", ErrInvalid, keepForMin)
 	case o.RegionBytes != 0 && (o.RegionBytes < RegionBytesMin || o.RegionBytes > regionBytesMax || o.RegionBytes%4096 != 0):
 		return o, fmt.Errorf("%w: a region must have %d to %d bytes, a multiple of 4096", ErrInvalid, RegionBytesMin, regionBytesMax)
 	}
@@ -70,6 +84,9 @@ func (o Options) validated() (Options, error) {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.MaxBytes == 0 {
+		o.MaxBytes = MaxBytesDefault
 	}
 	if o.RegionBytes == 0 {
 		o.RegionBytes = RegionBytesDefault
@@ -94,7 +111,14 @@ type Journal struct {
 	notice func(Notice)
 	free   func(dir string) (int64, error) // freeBytes and usedPercent; tests put a full disk here
 	used   func(dir string) (int, error)
-	moves  bool         // the file system moves blocks that are overwritten
+	moves  bool // the file system moves blocks that are overwritten
+
+	uptime    func() time.Duration // sinceBoot; tests put a clock here
+	maxBytes  int64                // Options.MaxBytes
+	keepFor   time.Duration        // Options.KeepFor
+	keepSteps uint64
+	planner   func() (*plan, error) // planPrune; tests listen here
+
 	spare  atomic.Int64 // what the store can take without another block, since the last look
 	warned atomic.Bool  // NoticeDisk was given
 
@@ -116,6 +140,8 @@ type Journal struct {
 	applying bool           // a checkpoint runs
 	batch    []*staged      // being gathered
 	inflight map[ID]*record // entries as the batch leaves them
+	plan     *plan          // goes in front of the next step, nil for none
+	leaving  spans          // entries that the batch takes away
 	index    uint64         // of the newest frame staged
 	durable  uint64         // of the newest frame that is durable
 	link     link           // at the newest frame staged
@@ -179,9 +205,10 @@ func openLocked(o Options) (*Journal, error) {
 	}
 	j := &Journal{
 		reader: reader{path: store.path}, dir: o.Dir, now: o.Now, first: o.FirstSTAN, store: store, keys: o.Keys, notice: o.Notice, free: freeBytes, used: usedPercent,
+		uptime: sinceBoot, maxBytes: o.MaxBytes, keepFor: o.KeepFor, keepSteps: keepSteps,
 		commit: func(tx *bolt.Tx) error { return tx.Commit() }, inflight: map[ID]*record{}, numbers: numbers{traces: map[Lane]trace{}, inUse: map[laneSTAN]int{}},
 	}
-	j.room = sync.NewCond(&j.mu)
+	j.room, j.planner = sync.NewCond(&j.mu), j.planPrune
 	j.view = func(do func(tree) error) error { return j.store.view(do) }
 	err = j.load(o)
 	if err != nil {

@@ -26,6 +26,7 @@ func (a *acknowledged) note(id ID, status Status) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.status[id] = status
+	delete(a.status, id-20_000) // pruned long ago
 }
 
 // soFar gives what was acknowledged before now.
@@ -54,7 +55,7 @@ func (a *acknowledged) write(s *scene, lane Lane) {
 }
 
 // L15: looks at a journal that is written at full speed, through switches of regions,
-// checkpoints and Compact: each is one moment, follows the chain, and has everything that
+// checkpoints, pruning and Compact: each is one moment, follows the chain, and has everything that
 // was acknowledged before it began. The rate of the writer with and without looks is
 // printed, not judged.
 func TestL15LookingBesideAFullSpeedWriter(t *testing.T) {
@@ -65,22 +66,11 @@ func TestL15LookingBesideAFullSpeedWriter(t *testing.T) {
 	if n, err := strconv.Atoi(os.Getenv(looksVar)); err == nil {
 		looks = n
 	}
-	for ; looks > 0; looks -= looksEach {
-		lookBeside(t, min(looks, looksEach))
-	}
-}
-
-// looksEach is how many looks one journal gets: nothing is pruned yet, and a journal
-// that grows past what a terminal keeps takes longer to copy than a commit takes to
-// come.
-const looksEach = 250
-
-func lookBeside(t *testing.T, looks int) {
-	t.Helper()
 	s := newSceneIn(t, t.TempDir())
 	s.close()
 	s.opts.Dir, s.opts.RegionBytes = t.TempDir(), RegionBytesDefault // as a terminal has it
 	s.open()
+	s.j.maxBytes, s.j.keepSteps = 400<<10, 400
 	a := &acknowledged{status: map[ID]Status{}}
 	var writers sync.WaitGroup
 	for _, lane := range []Lane{lane1, lane2} {
@@ -102,8 +92,8 @@ func lookBeside(t *testing.T, looks int) {
 	writers.Wait()
 	s.j.background.Wait()
 	t.Logf("%d looks; %.0f sales/s alone, %.0f beside them", looks, alone, beside)
-	if s.j.state.Applied == 0 {
-		t.Error("no region was ever full: this proves little")
+	if s.j.state.Applied == 0 || s.j.state.PrunedTo == 0 {
+		t.Error("no region was ever full, or nothing was pruned: this proves little")
 	}
 	s.close()
 	checkJournal(t, s.opts.Dir)
@@ -148,8 +138,8 @@ func lookOnce(t *testing.T, s *scene, a *acknowledged, whole bool) {
 		}
 		last, seen[e.ID] = e.ID, e.Status
 	}
-	if whole && last != 1 {
-		t.Errorf("the oldest entry is %d", last)
+	if whole && last != 1 && len(seen) < 200 {
+		t.Errorf("the oldest entry is %d, and there are only %d", last, len(seen))
 	}
 	for id, status := range before {
 		if got := seen[id]; id >= last && got != status && (status != Begun || got != Completed) {

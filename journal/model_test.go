@@ -2,6 +2,7 @@ package journal
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -21,6 +22,7 @@ type modelEntry struct {
 	attempts, refusals int
 	answer             Answer
 	kinds              []StepKind
+	gone               bool // pruned
 }
 
 type model struct {
@@ -88,7 +90,7 @@ func (e *modelEntry) apply(kind StepKind) {
 
 func (m *model) pick(keep func(ID, *modelEntry) bool) (out []ID) {
 	for i, e := range m.entries {
-		if keep(ID(i+1), e) {
+		if !e.gone && keep(ID(i+1), e) {
 			out = append(out, ID(i+1))
 		}
 	}
@@ -119,12 +121,16 @@ func (m *model) agree(t teller, j lists) {
 	t.Helper()
 	for i, want := range m.entries {
 		e, err := j.Entry(ID(i + 1))
+		if want.gone {
+			wantErr(t, "what was pruned", err, ErrNoEntry)
+			continue
+		}
 		if err != nil {
 			t.Fatalf("entry %d: %v", i+1, err)
 		}
 		got := modelEntry{
 			e.Lane, e.STAN, e.Status, e.Cause, e.LastCode, e.Parking, e.Attempts, e.Refusals,
-			Answer{e.Code, e.AuthCode, e.RRN, e.ApprovedMinor}, kindsOf(e.Steps),
+			Answer{e.Code, e.AuthCode, e.RRN, e.ApprovedMinor}, kindsOf(e.Steps), false,
 		}
 		expect := *want
 		if n := len(expect.kinds); n > 20 && len(got.kinds) > 20 { // a bounded history keeps its beginning and its end
@@ -155,7 +161,7 @@ func kindsOf(steps []Step) (out []StepKind) {
 
 func TestL8TheJournalAgreesWithAModel(t *testing.T) {
 	t.Parallel()
-	base, run := t.TempDir(), 0
+	base, run, lives := t.TempDir(), 0, 0
 	rapid.Check(t, func(rt *rapid.T) {
 		run++
 		s := newSceneIn(rt, filepath.Join(base, fmt.Sprint(run)))
@@ -220,6 +226,20 @@ func TestL8TheJournalAgreesWithAModel(t *testing.T) {
 				s.reopen()
 				m.reopened()
 			},
+			"kill": func(*rapid.T) { // what another process finds
+				s.j.background.Wait()
+				lives++
+				dir := filepath.Join(base, fmt.Sprint("life ", lives))
+				s.must(os.CopyFS(dir, os.DirFS(s.opts.Dir)))
+				s.close()
+				s.opts.Dir = dir
+				s.open()
+				m.reopened()
+			},
+			"prune": func(t *rapid.T) {
+				s.j.maxBytes, s.j.keepSteps = 1, uint64(rapid.IntRange(0, 20).Draw(t, "kept"))
+				m.prune(t, s)
+			},
 			"checkpoint": func(*rapid.T) { s.must(s.j.flush()) },
 			"compact":    func(*rapid.T) { s.must(s.j.Compact()) },
 			"a write fails, recover": func(t *rapid.T) {
@@ -228,7 +248,7 @@ func TestL8TheJournalAgreesWithAModel(t *testing.T) {
 				wantErr(t, "Begin", second(s.j.Begin(plainDraft())), ErrPoisoned)
 				s.j.wal.file = file
 				s.must(s.j.Recover())
-				if all := collect(t, s.j, Query{}); len(all) > len(m.entries) {
+				if all := collect(t, s.j, Query{From: ID(len(m.entries) + 1)}); len(all) > 0 {
 					m.begin(lane1, plainDraft().STAN)
 				}
 				s.reopen()
@@ -254,13 +274,32 @@ func (m *model) takeAny(t *rapid.T, j *Journal) {
 	id := ID(rapid.IntRange(1, len(m.entries)+1).Draw(t, "id"))
 	err := st.take(j, id)
 	switch {
-	case int(id) > len(m.entries):
+	case int(id) > len(m.entries) || m.entries[id-1].gone:
 		wantErr(t, st.name, err, ErrNoEntry)
 	case st.legal(m.entries[id-1].status):
 		wantErr(t, st.name, err, nil)
 		m.entries[id-1].apply(st.kind)
 	default:
 		wantErr(t, st.name, err, ErrMove)
+	}
+}
+
+// prune takes over what the journal pruned: all that it named, which is all settled,
+// and next to all that there was (L8).
+func (m *model) prune(t *rapid.T, s *scene) {
+	removed, err := s.j.Prune()
+	wantErr(t, "prune", err, nil)
+	s.j.maxBytes = MaxBytesDefault // by and by nothing goes
+	there := collect(t, s.j, Query{})
+	for _, id := range m.pick(func(id ID, _ *modelEntry) bool { return !slices.Contains(there, id) }) {
+		e := m.entries[id-1]
+		if e.gone = true; unsettledNow(e.status) {
+			t.Fatalf("entry %d, which is %s, was pruned", id, e.status)
+		}
+		removed--
+	}
+	if removed != 0 {
+		t.Fatalf("%d more were removed than are gone", removed)
 	}
 }
 

@@ -6,11 +6,15 @@ import (
 	"testing"
 )
 
-// prune stages a frame that removes entries, as a later Prune will, and waits for it.
+// prune stages a frame that removes entries, whatever they are, and waits for it.
 func (s *scene) prune(ids ...ID) {
 	s.t.Helper()
+	var gone spans
+	for _, id := range ids {
+		gone = append(gone, span{id, id})
+	}
 	s.must(s.j.take(func() (change, error) {
-		return change{note: &frame{kind: framePrune, payload: marshalNote(pruned{IDs: ids})}}, nil
+		return change{note: &frame{kind: framePrune, payload: marshalNote(pruned{Gone: gone})}}, nil
 	}))
 }
 

@@ -222,7 +222,7 @@ func (r reader) scanned(q Query, from ID) (page []pageItem, following ID, err er
 // The tail is held still.
 func (r reader) withTail(page []pageItem, first, last ID) []pageItem {
 	page = slices.DeleteFunc(page, func(i pageItem) bool {
-		return r.tail.items[i.id] != nil || r.tail.pruned[i.id] != 0
+		return r.tail.items[i.id] != nil || r.tail.gone(i.id)
 	})
 	for id, item := range r.tail.items {
 		if id >= first && id <= last {

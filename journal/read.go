@@ -67,7 +67,7 @@ func (r reader) record(id ID) (rec *record, err error) {
 			rec = item.rec
 			return nil
 		}
-		if r.tail.pruned[id] != 0 {
+		if r.tail.gone(id) {
 			return fmt.Errorf("entry %d: %w", id, ErrNoEntry)
 		}
 		return r.view(func(t tree) (err error) {
@@ -155,7 +155,7 @@ func (r reader) storedUnsettled(t tree, name []byte) (records []*record, bad err
 		bad = fmt.Errorf("list %s: %w", name, err)
 	}
 	for _, id := range ids {
-		if r.tail.items[id] != nil || r.tail.pruned[id] != 0 {
+		if r.tail.items[id] != nil || r.tail.gone(id) {
 			continue
 		}
 		rec, err := load(t, id)
@@ -196,7 +196,7 @@ func (r reader) newestID() (id ID, err error) {
 		}
 		return r.view(func(t tree) error {
 			return t.descend(bucketEntries, nil, func(k, _ []byte) bool {
-				if at := entryID(k); r.tail.pruned[at] == 0 {
+				if at := entryID(k); !r.tail.gone(at) {
 					id = max(id, at)
 					return false
 				}

@@ -78,8 +78,16 @@ func (j *Journal) needed(open int) int64 {
 	return j.settleBytes(open) + 2*growthPerFrameByte*j.wal.region
 }
 
-// spareBytes is what the store can take in without another block of the disk.
-func (s *store) spareBytes() (spare, used int64, err error) {
+// space is how a store's file is filled.
+type space struct{ file, tree, free int64 } // its length; up to the last page there is; freed pages before that
+
+// spare is what the store can take in without another block of the disk.
+func (s space) spare() int64 { return s.file - s.tree + s.free }
+
+// used is what the store takes.
+func (s space) used() int64 { return s.tree - s.free }
+
+func (s *store) space() (out space, err error) {
 	err = s.contained(func() error {
 		info, err := s.file.Stat()
 		if err != nil {
@@ -87,32 +95,31 @@ func (s *store) spareBytes() (spare, used int64, err error) {
 		}
 		return s.db.View(func(tx *bolt.Tx) error {
 			stats := s.db.Stats()
-			used = tx.Size()
-			spare = info.Size() - used + int64(stats.FreePageN+stats.PendingPageN)*int64(s.db.Info().PageSize)
+			out = space{info.Size(), tx.Size(), int64(stats.FreePageN+stats.PendingPageN) * int64(s.db.Info().PageSize)}
 			return nil
 		})
 	})
-	return spare, used, err
+	return out, err
 }
 
 // topUp makes the store's file as long as it should be for so many open entries. A
 // full disk is not an error: room is what was there before.
 func (j *Journal) topUp(open int) error {
-	spare, used, err := j.store.spareBytes()
+	room, err := j.store.space()
 	if err != nil {
 		return err
 	}
-	if want := j.needed(2*open + 8); spare < want {
-		switch err := allocate(j.store.file, used+want); {
+	if want := j.needed(2*open + 8); room.spare() < want {
+		switch err := allocate(j.store.file, room.tree+want); {
 		case err == nil:
-			if spare, _, err = j.store.spareBytes(); err != nil {
+			if room, err = j.store.space(); err != nil {
 				return err
 			}
 		case !noRoom(err):
 			return err
 		}
 	}
-	j.spare.Store(spare)
+	j.spare.Store(room.spare())
 	return nil
 }
 

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/hex"
@@ -39,8 +40,9 @@ type Salvaged struct {
 	lastMissing uint64         // newest step that is lost
 	lastID      ID
 	lanes       map[Lane]laneSeen
-	pruned      map[ID]bool
+	pruned      spans
 	anchor      uint64
+	kept        map[ID]digest // entries older than the anchor that stayed, nil when that cannot be read
 	generation  uint32
 	region      int64
 	terminal    string
@@ -87,7 +89,7 @@ func (f *found) newerThan(other *found) bool {
 // Salvage reads whatever passes its checksum from a journal's files, however damaged
 // they are, pages that nothing leads to any more included. It writes nothing.
 func Salvage(dir string) (*Salvaged, error) {
-	s := &Salvaged{ledger: map[ID]*found{}, steps: map[uint64]ID{}, rows: map[uint64]row{}, lanes: map[Lane]laneSeen{}, pruned: map[ID]bool{}}
+	s := &Salvaged{ledger: map[ID]*found{}, steps: map[uint64]ID{}, rows: map[uint64]row{}, lanes: map[Lane]laneSeen{}}
 	if err := s.store(filepath.Join(dir, storeName)); err != nil {
 		return nil, fmt.Errorf("salvage: %w", err)
 	}
@@ -145,9 +147,7 @@ func (s *Salvaged) tree(t *around) {
 	_ = t.ascend(bucketNotes, nil, func(k, v []byte) bool {
 		var p pruned
 		if len(k) == 8 && unmarshalFrame(&frame{payload: v}, &p) == nil {
-			for _, id := range p.IDs {
-				s.pruned[id] = true
-			}
+			s.prune(p)
 		}
 		return true
 	})
@@ -160,6 +160,14 @@ func (s *Salvaged) tree(t *around) {
 		}
 		return true
 	})
+}
+
+// prune notes what a frame took away.
+func (s *Salvaged) prune(p pruned) {
+	s.pruned = append(s.pruned, p.Gone...)
+	if p.Anchor != 0 && p.Anchor == s.anchor {
+		s.kept = p.digests()
+	}
 }
 
 // pair takes a key and its value in, if they are a record or a row.
@@ -212,6 +220,10 @@ func (s *Salvaged) frames(path string) error {
 		if rec, err := decode(f.entry, f.payload); f.kind == frameEntry && err == nil {
 			s.record(rec, f.payload, true)
 		}
+		var p pruned
+		if f.kind == framePrune && unmarshalFrame(f, &p) == nil {
+			s.prune(p)
+		}
 	})
 }
 
@@ -259,15 +271,13 @@ func headerID(path string) []byte {
 }
 
 // formSeq is the step that an entry's form comes from. One that came from format 1
-// does not say, and its row knows it again.
+// does not say, and one that was quarantined before says what it was in the journal
+// before that: its row knows it again.
 func (s *Salvaged) formSeq(f *found, newest uint64) uint64 {
-	if seq := lastSeq(f.rec); seq != 0 {
-		return seq
-	}
 	if r, there := s.rows[newest]; there && r.digest == digestOf(f.value) {
 		return newest
 	}
-	return 0
+	return lastSeq(f.rec)
 }
 
 // judge finds what is missing.
@@ -292,21 +302,22 @@ func (s *Salvaged) judge() {
 	for index, id := range s.steps {
 		newestOf[id] = max(newestOf[id], index)
 	}
+	slices.SortFunc(s.pruned, func(a, b span) int { return cmp.Compare(a[0], b[0]) })
 	for id := ID(1); id <= s.lastID && len(s.Lost) < lostMax; id++ {
-		if s.ledger[id] == nil && !s.pruned[id] && (s.anchor == 0 || newestOf[id] > s.anchor) {
+		if s.ledger[id] == nil && !s.pruned.has(id) && (s.anchor == 0 || newestOf[id] > s.anchor) {
 			s.Lost = append(s.Lost, id)
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(s.ledger)) {
 		f := s.ledger[id]
-		if s.pruned[id] {
+		if s.pruned.has(id) || s.prunedBefore(f, newestOf[id]) {
 			delete(s.ledger, id)
 			continue
 		}
 		// A later step of this very entry left a trace, or a step is lost that may have
 		// been one: it may have been finished, and must not be undone unasked.
 		seq := s.formSeq(f, newestOf[id])
-		late := newestOf[id] > seq || s.lastMissing > seq || s.EndUnknown
+		late := newestOf[id] > seq || s.lastMissing > seq || s.EndUnknown || s.outlived(f, newestOf[id])
 		if s.fromFormat1 {
 			late = !f.reached
 		}
@@ -315,6 +326,23 @@ func (s *Salvaged) judge() {
 		}
 	}
 	s.Entries = len(s.ledger)
+}
+
+// A page that was freed, and a frame that was not written over yet, may still have an
+// entry that was pruned with its rows, in a form in which it was open: it must not be
+// undone. Whatever was settled by the anchor is gone, and what was not is in the list
+// of those that were kept.
+
+// prunedBefore reports whether an entry was certainly pruned by the anchor.
+func (s *Salvaged) prunedBefore(f *found, newest uint64) bool {
+	_, stayed := s.kept[f.rec.ID]
+	return s.kept != nil && newest <= s.anchor && !stayed
+}
+
+// outlived reports whether all that is known of an entry is older than the anchor, and
+// this is not the form in which it was kept.
+func (s *Salvaged) outlived(f *found, newest uint64) bool {
+	return s.anchor != 0 && newest <= s.anchor && s.kept[f.rec.ID] != digestOf(f.value)
 }
 
 // salvageFrames gives every whole frame of a write-ahead file to visit, in the

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/crc32"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -20,10 +21,15 @@ type storeState struct {
 	Anchor     uint64 `json:"anchor"` // rows up to here were pruned; the chain is followed from here
 	AnchorLink []byte `json:"anchor_chain"`
 	AnchorKey  string `json:"anchor_key,omitempty"`
-	LastID     ID     `json:"last_id"` // newest entry id ever given out
+	LastID     ID     `json:"last_id"`             // newest entry id ever given out
+	PrunedTo   ID     `json:"pruned_to,omitempty"` // entries before it were looked at for pruning
 	Boot       uint32 `json:"boot"`
 	BootID     string `json:"boot_id,omitempty"`
 	Terminal   string `json:"terminal,omitempty"` // Options.Terminal of whoever made the journal
+
+	Ran      time.Duration `json:"ran,omitempty"` // how long the device was on, as far as steps tell
+	RanBoot  uint32        `json:"ran_boot,omitempty"`
+	RanSince time.Duration `json:"ran_since,omitempty"` // in that boot, at the newest step that was counted
 }
 
 const stateVersion = 1

@@ -34,6 +34,7 @@ var (
 	bucketIndex   = []byte("index")  // entries by what people ask for
 	bucketChain   = []byte("chain")  // a row of every frame
 	bucketNotes   = []byte("notes")  // payloads of frames that belong to no entry
+	bucketMarks   = []byte("marks")  // what pruning needs to know of each checkpoint
 
 	keyFormat = []byte("format")
 	keyID     = []byte("id")
@@ -43,7 +44,7 @@ var (
 // buckets are those of format 2; format 1 had neither index nor chain.
 var (
 	bucketsOfFormat1 = [][]byte{bucketMeta, bucketEntries, bucketOpen, bucketParked, bucketLanes}
-	buckets          = append(bucketsOfFormat1[:5:5], bucketIndex, bucketChain, bucketNotes)
+	buckets          = append(bucketsOfFormat1[:5:5], bucketIndex, bucketChain, bucketNotes, bucketMarks)
 )
 
 const formatVersion = 2

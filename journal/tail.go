@@ -12,7 +12,7 @@ type tail struct {
 	mu     sync.RWMutex
 	closed bool
 	items  map[ID]*tailItem
-	pruned map[ID]uint64 // entries that leave the store with a frame it has not got
+	pruned []leave // entries that leave the store with frames it has not got
 	lanes  map[Lane]uint32
 	rows   []row    // of the frames after applied, in order
 	notes  []*frame // those among them that belong to no entry
@@ -26,6 +26,22 @@ type tail struct {
 type tailItem struct {
 	rec   *record
 	index uint64
+}
+
+// leave is what one frame of pruning takes away.
+type leave struct {
+	gone  spans
+	index uint64
+}
+
+// gone reports whether an entry that the store has was pruned since. The caller holds mu.
+func (t *tail) gone(id ID) bool {
+	for _, l := range t.pruned {
+		if l.gone.has(id) {
+			return true
+		}
+	}
+	return false
 }
 
 func newTail(st storeState) *tail {
@@ -48,8 +64,8 @@ func tailWith(st storeState, frames []*frame) (*tail, error) {
 // reset empties it: the store has everything. The caller holds mu, or nobody else
 // has the tail yet.
 func (t *tail) reset(st storeState) {
-	t.items, t.pruned, t.lanes = map[ID]*tailItem{}, map[ID]uint64{}, map[Lane]uint32{}
-	t.rows, t.notes = nil, nil
+	t.items, t.lanes = map[ID]*tailItem{}, map[Lane]uint32{}
+	t.pruned, t.rows, t.notes = nil, nil, nil
 	t.from, t.link, t.lastID = st.Applied, link(st.Chain), st.LastID
 }
 
@@ -58,7 +74,7 @@ func (t *tail) cloned() *tail {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return &tail{
-		items: maps.Clone(t.items), pruned: maps.Clone(t.pruned), lanes: maps.Clone(t.lanes), rows: slices.Clone(t.rows),
+		items: maps.Clone(t.items), pruned: slices.Clone(t.pruned), lanes: maps.Clone(t.lanes), rows: slices.Clone(t.rows),
 		notes: slices.Clone(t.notes), from: t.from, link: t.link, lastID: t.lastID, closed: t.closed,
 	}
 }
@@ -90,10 +106,8 @@ func (t *tail) add(f *frame) error {
 		if err := unmarshalFrame(f, &p); err != nil {
 			return err
 		}
-		for _, id := range p.IDs {
-			delete(t.items, id)
-			t.pruned[id] = f.index
-		}
+		maps.DeleteFunc(t.items, func(id ID, _ *tailItem) bool { return p.Gone.has(id) })
+		t.pruned = append(t.pruned, leave{p.Gone, f.index})
 	}
 	return nil
 }
@@ -111,7 +125,7 @@ func (t *tail) trim(applied uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	maps.DeleteFunc(t.items, func(_ ID, i *tailItem) bool { return i.index <= applied })
-	maps.DeleteFunc(t.pruned, func(_ ID, index uint64) bool { return index <= applied })
+	t.pruned = slices.DeleteFunc(slices.Clone(t.pruned), func(l leave) bool { return l.index <= applied })
 	t.notes = slices.DeleteFunc(t.notes, func(f *frame) bool { return f.index <= applied })
 	t.rows = slices.Clone(t.rows[min(applied-t.from, uint64(len(t.rows))):])
 	if len(t.rows) == 0 {

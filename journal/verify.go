@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/hex"
@@ -97,7 +98,7 @@ func (r reader) Head() (h Head, err error) {
 }
 
 func (r reader) verify(ctx context.Context, keys KeySource, head *Head) (*Report, error) {
-	v := &verifier{ctx: ctx, keys: keys, report: &Report{Keyed: true}, newest: map[uint32]*[1 << indexGroupBits]uint64{}, gone: map[ID]bool{}, head: head}
+	v := &verifier{ctx: ctx, keys: keys, report: &Report{Keyed: true}, newest: map[uint32]*[1 << indexGroupBits]uint64{}, head: head}
 	tl := r.tail.cloned() // steps go on meanwhile
 	if tl.closed {
 		return nil, ErrClosed
@@ -134,7 +135,8 @@ type verifier struct {
 	report *Report
 	head   *Head
 	newest map[uint32]*[1 << indexGroupBits]uint64 // index of each entry's newest row, by groups of ids
-	gone   map[ID]bool                             // pruned
+	gone   spans                                   // pruned
+	kept   map[ID]digest                           // entries that outlived their rows, as they were then
 	index  groupIndex
 
 	at      uint64 // the row that was followed last
@@ -171,7 +173,7 @@ func (v *verifier) rows(t tree, st storeState, tl *tail) error {
 		return err
 	}
 	changes := map[uint64]string{}
-	if err := notes(t, bucketNotes, changes, v.gone); err != nil {
+	if err := v.notes(t, changes); err != nil {
 		return err
 	}
 	var bad error
@@ -206,9 +208,10 @@ func (v *verifier) rows(t tree, st storeState, tl *tail) error {
 			return err
 		}
 	}
-	for id := range tl.pruned {
-		v.gone[id] = true
+	for _, l := range tl.pruned {
+		v.gone = append(v.gone, l.gone...)
 	}
+	slices.SortFunc(v.gone, func(a, b span) int { return cmp.Compare(a[0], b[0]) })
 	return nil
 }
 
@@ -270,46 +273,58 @@ func (v *verifier) headFits(r reader, tl *tail) {
 	}
 }
 
-// entries holds every entry against its newest row.
+// entry holds an entry against its newest row, or against what was kept of it. It
+// gives what can be read of one that fits.
+func (v *verifier) entry(t tree, tl *tail, id ID, value []byte) (*record, error) {
+	v.report.Entries++
+	var at uint64
+	if group := v.newest[indexGroup(id)]; group != nil {
+		at, group[id%(1<<indexGroupBits)] = group[id%(1<<indexGroupBits)], 0
+	}
+	want, known := v.kept[id]
+	delete(v.kept, id)
+	switch {
+	case v.gone.has(id):
+		v.report.bad("entry %d was pruned, and is there", id)
+		return nil, nil
+	case at == 0 && !known:
+		v.report.bad("entry %d is there, and no step made it", id)
+		return nil, nil
+	case at == 0:
+		at = v.report.Anchor // that step or one before it
+	case at > v.applied:
+		want = tl.rows[at-tl.from-1].digest
+	default:
+		b, err := t.get(bucketChain, indexOf(at))
+		if err != nil {
+			return nil, err
+		}
+		r, _ := decodeRow(b)
+		want = r.digest
+	}
+	if want != digestOf(value) {
+		v.report.bad("entry %d is not as step %d left it", id, at)
+		return nil, nil
+	}
+	rec, err := decode(id, value)
+	if err != nil {
+		v.report.bad("%w", err)
+	}
+	return rec, nil
+}
+
+// entries holds every entry against the chain and the index, and finds those that
+// are missing.
 func (v *verifier) entries(t tree, tl *tail) error {
 	var bad error
-	check := func(id ID, value []byte) *record {
-		v.report.Entries++
-		group, at := v.newest[indexGroup(id)], uint64(0)
-		if group != nil {
-			at, group[id%(1<<indexGroupBits)] = group[id%(1<<indexGroupBits)], 0
-		}
-		var r row
-		switch {
-		case at == 0:
-			v.report.bad("entry %d is there, and no step made it", id)
-			return nil
-		case at > v.applied:
-			r = tl.rows[at-tl.from-1]
-		default:
-			b, err := t.get(bucketChain, indexOf(at))
-			if bad = errors.Join(bad, err); err != nil {
-				return nil
-			}
-			r, _ = decodeRow(b)
-		}
-		if r.digest != digestOf(value) {
-			v.report.bad("entry %d is not as step %d left it", id, at)
-			return nil
-		}
-		rec, err := decode(id, value)
-		if err != nil {
-			v.report.bad("%w", err)
-		}
-		return rec
-	}
 	err := t.ascend(bucketEntries, nil, func(k, value []byte) bool {
 		id := entryID(k)
-		if item := tl.items[id]; item != nil || tl.pruned[id] != 0 {
+		if item := tl.items[id]; item != nil || tl.gone(id) {
 			return v.ctx.Err() == nil
 		}
-		if rec := check(id, value); rec != nil {
-			bad = errors.Join(bad, v.indexed(t, rec))
+		rec, err := v.entry(t, tl, id, value)
+		if bad = err; rec != nil {
+			bad = v.indexed(t, rec)
 		}
 		return bad == nil && v.ctx.Err() == nil
 	})
@@ -317,23 +332,30 @@ func (v *verifier) entries(t tree, tl *tail) error {
 		return err
 	}
 	for id, item := range tl.items {
-		check(id, item.rec.value)
+		if _, err := v.entry(t, tl, id, item.rec.value); err != nil {
+			return err
+		}
 	}
 	for _, group := range slices.Sorted(maps.Keys(v.newest)) {
 		for n, at := range v.newest[group] {
-			if id := groupStart(group) + ID(n); at != 0 && !v.gone[id] {
+			if id := groupStart(group) + ID(n); at != 0 && !v.gone.has(id) {
 				v.report.bad("entry %d is missing; step %d was its newest", id, at)
 			}
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(v.kept)) {
+		if !v.gone.has(id) {
+			v.report.bad("entry %d is missing; it was kept when the steps up to %d were pruned", id, v.report.Anchor)
 		}
 	}
 	return nil
 }
 
 // notes reads what the store keeps of the frames that belong to no entry: changes
-// of the chain's key, and which entries were pruned.
-func notes(t tree, bucket []byte, keys map[uint64]string, gone map[ID]bool) (err error) {
+// of the chain's key, which entries were pruned, and which outlived their rows.
+func (v *verifier) notes(t tree, keys map[uint64]string) (err error) {
 	var bad error
-	err = t.ascend(bucket, nil, func(k, value []byte) bool {
+	err = t.ascend(bucketNotes, nil, func(k, value []byte) bool {
 		if len(k) != 8 || len(value) < 1 {
 			bad = fmt.Errorf("%w: a note of the chain cannot be read", ErrDamaged)
 			return false
@@ -356,8 +378,9 @@ func notes(t tree, bucket []byte, keys map[uint64]string, gone map[ID]bool) (err
 		case framePrune:
 			var p pruned
 			bad = json.Unmarshal(value, &p)
-			for _, id := range p.IDs {
-				gone[id] = true
+			v.gone = append(v.gone, p.Gone...)
+			if p.Anchor != 0 && p.Anchor == v.report.Anchor {
+				v.kept = p.digests()
 			}
 		}
 		return bad == nil

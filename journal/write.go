@@ -61,7 +61,7 @@ func (j *Journal) armed(id ID, d Draft, card string) (*record, error) {
 
 // stamp says when a step is taken, by both clocks.
 func (j *Journal) stamp(s Step) Step {
-	s.At, s.Boot, s.SinceBoot = wallClock(j.now), j.boot, sinceBoot()
+	s.At, s.Boot, s.SinceBoot = wallClock(j.now), j.boot, j.uptime()
 	return s
 }
 
