@@ -5,7 +5,7 @@ GO ?= go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 TARGETS = linux/amd64 linux/arm64 linux/arm/6 linux/arm/7 linux/386 linux/mipsle linux/riscv64
 
-.PHONY: build demo test crash race vet fmt staticcheck cross bench bench-short clean
+.PHONY: build demo test crash bytes race vet fmt staticcheck cross bench bench-short clean
 
 build: ## the three commands, static, in bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/...
@@ -19,9 +19,13 @@ test: ## every test
 	$(GO) test ./...
 
 N ?= 20000
+EVERY ?= all
 
 crash: ## N images of power cuts in the journal, and every failure of its disk (needs strace)
 	UNCHARGE_IMAGES=$(N) $(GO) test ./journal -run 'PowerCut|TheDiskFails|FailedSync' -count=1 -v -timeout 0
+
+bytes: ## every byte of a small journal changed, every length cut; EVERY=n tries one of n
+	UNCHARGE_BYTES=$(EVERY) $(GO) test ./journal -run EachByteOfTheDirectory -count=1 -v -timeout 0
 
 race: ## every test under the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race -timeout 30m ./...

@@ -183,29 +183,35 @@ func checkMade(path string, head *Head, keys KeySource) error {
 // journal stopped; Recover may be called again, for instance on a disk that has
 // room by then. A journal that works is left alone.
 func (j *Journal) Recover() error {
+	old, err := j.recover()
+	old.end(false)
+	return err
+}
+
+func (j *Journal) recover() (old *oldFiles, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.closed {
-		return ErrClosed
+		return nil, ErrClosed
 	}
 	if j.failed == nil {
-		return nil
+		return nil, nil
 	}
 	j.still()
 	if j.closed { // and the lock given back, while this waited
-		return ErrClosed
+		return nil, ErrClosed
 	}
 	_ = os.Remove(filepath.Join(j.dir, ballastName)) // the new files may need its room
 	from := j.reader
 	from.tail = j.tail.cloned() // nothing is shown before it is durable (L3)
 	j.adopt(from.tail)
 	if err := carry(j.dir, from, j.state, j.keys); err != nil {
-		return fmt.Errorf("recover: %w", err)
+		return nil, fmt.Errorf("recover: %w", err)
 	}
-	if err := j.renew(false); err != nil {
-		return fmt.Errorf("recover: %w", err)
+	if old, err = j.renew(); err != nil {
+		return old, fmt.Errorf("recover: %w", err)
 	}
-	return nil
+	return old, nil
 }
 
 // adopt takes in what can be read of the steps whose outcome is unknown, up to the
@@ -264,32 +270,61 @@ func (j *Journal) leftover() (frames []*frame) {
 // what a flash chip may still have). No step is taken meanwhile: call it when the
 // terminal is idle. An error before the new files are in place changes nothing.
 func (j *Journal) Compact() error {
+	old, err := j.compact()
+	if wipe := old.end(err == nil); err == nil && wipe != nil {
+		err = fmt.Errorf("compact: the new files are in use, and the old ones could not be overwritten: %w", wipe)
+	}
+	return err
+}
+
+func (j *Journal) compact() (old *oldFiles, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.still()
 	if err := j.usable(); err != nil {
-		return err
+		return nil, err
 	}
 	if err := carry(j.dir, j.reader, j.state, j.keys); err != nil {
 		if errors.Is(err, errInPlace) { // the files that are open have no name any more
 			j.poison(err)
 			err = j.failed
 		}
-		return fmt.Errorf("compact: %w", err)
+		return nil, fmt.Errorf("compact: %w", err)
 	}
-	if err := j.renew(true); err != nil { // the old files are not the journal any more
+	if old, err = j.renew(); err != nil { // the old files are not the journal any more
 		j.poison(err)
-		return fmt.Errorf("compact: %w", j.failed)
+		return old, fmt.Errorf("compact: %w", j.failed)
 	}
-	return nil
+	return old, nil
 }
 
-// renew goes on with the files that were just put in place. The caller holds mu,
-// and nobody writes.
-func (j *Journal) renew(wipe bool) error {
+// oldFiles are those that new ones have taken the place of; no name leads to them.
+type oldFiles struct {
+	store *store
+	wal   *wal
+}
+
+// end closes them, overwritten if asked to, once nobody reads them any more. Verify
+// may take long: no step waits for this.
+func (o *oldFiles) end(wipe bool) (err error) {
+	if o == nil {
+		return nil
+	}
+	o.store.use.Lock()
+	defer o.store.use.Unlock()
+	if wipe {
+		err = errors.Join(wipeFile(o.store.file), wipeFile(o.wal.file.(osFile).File))
+	}
+	_ = errors.Join(o.store.close(), o.wal.close())
+	return err
+}
+
+// renew goes on with the files that were just put in place, and gives the old ones. The
+// caller holds mu, and nobody writes.
+func (j *Journal) renew() (old *oldFiles, err error) {
 	store, err := openStore(filepath.Join(j.dir, storeName), LockWaitDefault)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var st storeState
 	err = store.view(func(t tree) (err error) {
@@ -301,34 +336,30 @@ func (j *Journal) renew(wipe bool) error {
 		w, err = openWAL(j.dir, j.journalID, st, false)
 	}
 	if err != nil {
-		return errors.Join(err, store.close())
+		return nil, errors.Join(err, store.close())
 	}
-	oldStore, oldWAL := j.store, j.wal
+	old = &oldFiles{j.store, j.wal}
 	j.tail.mu.Lock()
 	j.store, j.wal, j.state = store, w, st
 	j.tail.reset(st)
 	j.tail.mu.Unlock()
-	if wipe {
-		err = errors.Join(wipeFile(oldStore.file), wipeFile(oldWAL.file.(osFile).File))
-	}
-	_ = errors.Join(oldStore.close(), oldWAL.close()) // no name leads to them any more
 	j.index, j.durable, j.link, j.lastID = st.Applied, st.Applied, link(st.Chain), st.LastID
 	j.batch, j.inflight, j.before = nil, map[ID]*record{}, 0
 	j.plan, j.leaving = nil, nil
 	j.cur, j.off, j.epoch, j.ready = 0, regionHead, [2]uint32{1, 2}, [2]bool{false, true}
 	j.bootNote, j.keyNote = nil, nil
 	j.noteBoot(nil)
-	if err := errors.Join(err, j.continueChain(st.ChainKey, j.keys), j.settleIn()); err != nil {
-		return err
+	if err := errors.Join(j.continueChain(st.ChainKey, j.keys), j.settleIn()); err != nil {
+		return old, err
 	}
 	if j.failed != nil {
 		if err := os.Remove(filepath.Join(j.dir, poisonName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+			return old, err
 		}
 		j.failed = nil
 		j.numbers.halt(nil)
 	}
-	return nil
+	return old, nil
 }
 
 // wipeFile overwrites a file that has no name any more.

@@ -35,6 +35,7 @@ var roles = map[string]func(o Options, seed uint64) error{
 	"few":    roleCut(work{workers: 1, steps: 12, goOn: goOn}),
 	"pair":   roleCut(work{workers: 2, steps: 12, goOn: goOn}),
 	"reopen": roleCut(work{workers: 1, steps: 60, goOn: reopen}),
+	"bytes":  roleBytes,
 	"print":  rolePrint, "print snapshot": rolePrint,
 }
 

@@ -210,6 +210,11 @@ func openLocked(o Options) (*Journal, error) {
 	}
 	j.room, j.planner = sync.NewCond(&j.mu), j.planPrune
 	j.view = func(do func(tree) error) error { return j.store.view(do) }
+	j.hold = func() (func(func(tree) error) error, func()) {
+		s := j.store
+		s.use.RLock()
+		return s.view, s.use.RUnlock
+	}
 	err = j.load(o)
 	if err != nil {
 		j.closeFiles()

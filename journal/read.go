@@ -25,7 +25,10 @@ type reader struct {
 	path      string // of the store
 	journalID []byte
 	tail      *tail
-	view      func(func(tree) error) error // one consistent look at the store
+	view      func(func(tree) error) error // one consistent look at the store, while the tail is held still
+	// hold gives a look that may last, and what ends it: new files may take the place of
+	// the store's meanwhile. nil where they cannot.
+	hold func() (view func(func(tree) error) error, release func())
 }
 
 // String names the journal and shows nothing of it.

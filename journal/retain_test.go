@@ -14,7 +14,15 @@ import (
 )
 
 // tight lets the journal keep next to nothing: whatever may go is to go.
-func (s *scene) tight() { s.j.maxBytes, s.j.keepSteps = 1, 0 }
+func (s *scene) tight() { s.while(func() { s.j.maxBytes, s.j.keepSteps = 1, 0 }) }
+
+// while does something to the journal while it stands still.
+func (s *scene) while(do func()) {
+	s.j.mu.Lock()
+	defer s.j.mu.Unlock()
+	s.j.still()
+	do()
+}
 
 func (s *scene) verified(what string) *Report {
 	s.t.Helper()
@@ -162,8 +170,10 @@ func TestL12PruningByAgeAsksNoWallClock(t *testing.T) {
 	up := time.Hour
 	at := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
 	set := func() {
-		s.j.uptime, s.j.now, s.j.keepFor = func() time.Duration { return up }, func() time.Time { return at }, 24*time.Hour
-		s.j.wal.file = hasty{s.j.wal.file}
+		s.while(func() {
+			s.j.uptime, s.j.now, s.j.keepFor = func() time.Duration { return up }, func() time.Time { return at }, 24*time.Hour
+			s.j.wal.file = hasty{s.j.wal.file}
+		})
 	}
 	set()
 	first := s.entryAt(Completed)
@@ -225,15 +235,13 @@ func TestPruningGoesAlongWithTheSales(t *testing.T) {
 	most := int64(0)
 	for range sales {
 		s.must(s.j.Complete(s.begin(), approved))
-		if s.j.state.Applied > 0 {
-			s.j.mu.Lock()
-			if !s.j.applying {
-				space, err := s.j.store.space()
-				s.must(err)
-				most = max(most, space.used())
-			}
-			s.j.mu.Unlock()
+		s.j.mu.Lock()
+		if !s.j.applying {
+			space, err := s.j.store.space()
+			s.must(err)
+			most = max(most, space.used())
 		}
+		s.j.mu.Unlock()
 	}
 	if syncs != 2*sales {
 		t.Errorf("%d syncs for %d sales", syncs, sales)

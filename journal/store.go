@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -68,6 +69,7 @@ type store struct {
 	// broken is set when bbolt panicked. It may still hold locks of its own then,
 	// so it is not called again, not even to be closed.
 	broken atomic.Bool
+	use    sync.RWMutex // readers that may still be there when new files have taken its place
 }
 
 // openStore opens an existing store for writing. Whoever calls it has looked at it

@@ -103,7 +103,14 @@ func (r reader) verify(ctx context.Context, keys KeySource, head *Head) (*Report
 	if tl.closed {
 		return nil, ErrClosed
 	}
-	err := r.view(func(t tree) error {
+	view, release := r.view, func() {}
+	if r.hold != nil {
+		if err := r.tail.read(func() error { view, release = r.hold(); return nil }); err != nil {
+			return nil, err
+		}
+	}
+	defer release()
+	err := view(func(t tree) error {
 		_, st, err := identify(t)
 		if err != nil {
 			return err
