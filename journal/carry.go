@@ -77,11 +77,20 @@ func (c *carrier) batches(bucket []byte, put func(tx *bolt.Tx, k, v []byte) erro
 				bad = put(tx, k, v)
 				return bad == nil
 			})
-			return errors.Join(err, bad)
+			return errors.Join(err, bad, inTurn(start, next))
 		})
 		if err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// inTurn is an error when a batch does not begin behind the one before: a damaged page
+// would lead round in a circle (L13).
+func inTurn(before, next []byte) error {
+	if next != nil && bytes.Compare(next, before) <= 0 {
+		return fmt.Errorf("%w: keys stand out of order", ErrDamaged)
 	}
 	return nil
 }

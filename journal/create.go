@@ -216,7 +216,7 @@ func importEntries(db *bolt.DB, from tree, st *storeState, l linker) error {
 				bad = importEntry(in, entryID(k), v, st, l)
 				return bad == nil
 			})
-			return errors.Join(err, bad, in.finish())
+			return errors.Join(err, bad, inTurn(start, next), in.finish())
 		})
 		if err != nil {
 			return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -259,4 +260,33 @@ func TestL13EachByteOfTheMeta(t *testing.T) {
 		}
 	}
 	s.close()
+}
+
+// L13: a bit of an entry's key makes it an id far away. A query by the index comes to
+// an end all the same, and says that something is wrong; so does one that reads all.
+func TestL13AKeyFarAway(t *testing.T) {
+	t.Parallel()
+	for _, bit := range []int{20, 33, 43, 44, 50, 63} {
+		for _, flushed := range []bool{false, true} {
+			s := newSceneIn(t, t.TempDir())
+			first := s.entryAt(Completed)
+			hit := s.entryAt(Completed)
+			s.must(s.j.flush())
+			s.move(bucketEntries, hit, hit^1<<bit)
+			if !flushed {
+				s.entryAt(Completed) // in front of the store
+			}
+			for _, q := range []Query{{}, {RRN: approved.RRN}, {AmountMinor: price.Minor}} {
+				for _, q.Newest = range []bool{false, true} {
+					within(t, 10*time.Second, fmt.Sprint("bit ", bit), func() {
+						got, told := seek(t, s.j, q)
+						if !told || !slices.Contains(got, first) {
+							t.Errorf("bit %d, %+v: %v, damage told: %v", bit, q, got, told)
+						}
+					})
+				}
+			}
+			s.close()
+		}
+	}
 }

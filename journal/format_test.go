@@ -258,7 +258,7 @@ func TestAPruningIsAsFORMATSays(t *testing.T) {
 			t.Errorf("kept %+v, not entry %d with %x", p.Kept, owed, digest[:16])
 		}
 		k, places := tx.Bucket([]byte("index")).Cursor().Seek([]byte("\x00\x00\x00\x00x"))
-		if len(k) != 13 || k[4] != 'x' || len(places) < 10 || places[1] != 0 || binary.BigEndian.Uint16(places[4:]) != uint16(gone) {
+		if len(k) != 15 || k[4] != 'x' || len(places) < 10 || places[1] != 0 || binary.BigEndian.Uint16(places[4:]) != uint16(gone) {
 			t.Errorf("the index says of what is gone: %x %x", k, places)
 		}
 		return nil
@@ -284,7 +284,7 @@ func wantIndexAsDocumented(t *testing.T, index *bolt.Bucket, done, begun ID) {
 		"card":         {"\x00\x00\x00\x00c", string(h.Sum(nil)[:8]), begun},
 	} {
 		key, p := index.Cursor().Seek([]byte(want.prefix))
-		if len(key) != 13 || string(key[:5]) != want.prefix || len(p) < 8 {
+		if len(key) != 15 || string(key[:5]) != want.prefix || len(p) < 8 {
 			t.Fatalf("%s: %x is no pack: %x", name, key, p)
 		}
 		w, n := int(p[1]), int(be.Uint16(p[2:]))

@@ -46,6 +46,10 @@ func rrnValue(rrn string) string { return string([]byte{byte(len(rrn))}) + rrn }
 func timeValue(t time.Time) string {
 	return string(binary.BigEndian.AppendUint64(nil, uint64(t.Unix())^1<<63))
 }
+
+// idMax is the last id that has a group: no terminal comes near it.
+const idMax = ID(1<<(32+indexGroupBits) - 1)
+
 func indexGroup(id ID) uint32    { return uint32(id >> indexGroupBits) }
 func groupStart(group uint32) ID { return ID(group) << indexGroupBits }
 
@@ -84,8 +88,10 @@ func (p packOf) prefix() []byte {
 	return append(binary.BigEndian.AppendUint32(make([]byte, 0, 16), p.group), p.kind)
 }
 
-// key is where the store keeps the pack that a run of the checkpoint made.
-func (p packOf) key(run uint64) []byte { return binary.BigEndian.AppendUint64(p.prefix(), run) }
+// key is where the store keeps a pack that a run of the checkpoint made.
+func (p packOf) key(run uint64, part int) []byte {
+	return binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint64(p.prefix(), run), uint16(part))
+}
 
 // A pack is version, width of a value, count (2 bytes), the places, and a CRC-32C over
 // its key and all of that. A place is its value, filled up with zeros, and the entry's
@@ -94,13 +100,29 @@ const (
 	packVersion = 1
 	packHead    = 4
 	placeID     = 2
+	packMax     = 1900 // two fit into a page of 4096 bytes: none needs pages of overflow
 )
 
-// encodePack makes a pack of places, which it puts in order.
-func encodePack(key []byte, places []place) []byte {
+func sortPlaces(places []place) {
 	slices.SortFunc(places, func(a, b place) int {
 		return cmp.Or(strings.Compare(a.value, b.value), cmp.Compare(a.id, b.id))
 	})
+}
+
+// partOf is as many of some places as one pack takes.
+func partOf(places []place) (n int) {
+	width := 0
+	for n < len(places) {
+		width = max(width, len(places[n].value))
+		if n++; packHead+n*(width+placeID)+4 > packMax {
+			return max(n-1, 1)
+		}
+	}
+	return n
+}
+
+// encodePack makes a pack of places that stand in order.
+func encodePack(key []byte, places []place) []byte {
 	width := 0
 	for _, p := range places {
 		width = max(width, len(p.value))
@@ -217,9 +239,14 @@ func (in *intake) finish() error {
 		return cmp.Or(cmp.Compare(a.group, b.group), cmp.Compare(a.kind, b.kind))
 	})
 	for _, at := range order {
-		key := at.key(in.run)
-		if err := index.Put(key, encodePack(key, in.packs[at])); err != nil {
-			return err
+		places := in.packs[at]
+		sortPlaces(places)
+		for n := 0; len(places) > 0; n++ {
+			key, here := at.key(in.run, n), partOf(places)
+			if err := index.Put(key, encodePack(key, places[:here])); err != nil {
+				return err
+			}
+			places = places[here:]
 		}
 	}
 	return nil

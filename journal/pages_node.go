@@ -112,6 +112,11 @@ func (n *pageNode) element(i int) (pageElement, error) {
 	return e, nil
 }
 
+// child is where the i-th element of a branch that passed check leads to.
+func (n *pageNode) child(i int) uint64 {
+	return binary.NativeEndian.Uint64(n.bytes[pageHeaderBytes+i*pageElementBytes+8:])
+}
+
 // check checks the whole node: each element, no gaps, rising keys from low on
 // and below high (nil: open), each a bucket or none, zeros behind the last.
 func (n *pageNode) check(low, high []byte, buckets bool) error {

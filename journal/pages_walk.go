@@ -264,7 +264,14 @@ func (w *pageWalk) branch(n pageNode, high []byte, damaged bool) (more bool, err
 		count = n.places()
 	}
 	i, step := w.start(n, damaged)
+	bottom := w.skeleton && w.depth == len(w.path)+1
 	for ; i >= 0 && i < count; i += step {
+		if bottom && !damaged && i < count-1 { // most children there are
+			if more, err = w.leafUnread(n.child(i)); !more {
+				return false, err
+			}
+			continue
+		}
 		e, _ := n.element(i) // the child stands there even when the key does not
 		low, high := e.key, high
 		if damaged {
@@ -273,7 +280,7 @@ func (w *pageWalk) branch(n pageNode, high []byte, damaged bool) (more bool, err
 			next, _ := n.element(i + 1)
 			high = next.key
 		}
-		if w.skeleton && w.depth == len(w.path)+1 && high != nil {
+		if bottom && high != nil {
 			more, err = w.leafUnread(e.child)
 		} else {
 			more, err = w.page(e.child, low, high)

@@ -56,9 +56,12 @@ const entriesPage = 256
 // may or may not be.
 func (r reader) Entries(q Query) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		newest, err := r.newestID()
+		newest, odd, err := r.newestID()
 		if err != nil {
 			yield(Entry{}, err)
+			return
+		}
+		if odd && !yield(Entry{}, errOddKey) {
 			return
 		}
 		if q.To == 0 || q.To > newest {
@@ -94,10 +97,16 @@ func (r reader) Entries(q Query) iter.Seq2[Entry, error] {
 					return
 				}
 			}
+			if following != 0 && !q.behind(following, next) { // or a damaged page would lead round in a circle (L13)
+				yield(Entry{}, fmt.Errorf("%w: entries stand out of order", ErrDamaged))
+				return
+			}
 			next = following
 		}
 	}
 }
+
+var errOddKey = fmt.Errorf("%w: a key of the store that is no entry's", ErrDamaged)
 
 // pageItem is an entry that was copied out of a look at the store, and is read
 // after it.
@@ -166,6 +175,14 @@ func (q Query) indexRange() (lo, hi indexValue, ok bool) {
 	return indexValue{indexTime, timeValue(since)}, indexValue{indexTime, timeValue(until)}, true
 }
 
+// behind reports whether a query comes to an id after another.
+func (q Query) behind(id, other ID) bool {
+	if q.Newest {
+		return id < other
+	}
+	return id > other
+}
+
 // scanned reads up to entriesPage entries from one id on, and says where the next
 // page starts (0: there is none).
 func (r reader) scanned(q Query, from ID) (page []pageItem, following ID, err error) {
@@ -208,7 +225,7 @@ func (r reader) scanned(q Query, from ID) (page []pageItem, following ID, err er
 	}
 	sortPage(page, q.Newest)
 	if odd {
-		page = append(page, pageItem{err: fmt.Errorf("%w: a key of the store that is no entry's", ErrDamaged)})
+		page = append(page, pageItem{err: errOddKey})
 	}
 	if n > entriesPage && q.Newest {
 		following = bound - 1
@@ -248,7 +265,15 @@ func (r reader) found(q Query, from ID, lo, hi indexValue) (page []pageItem, fol
 	first, last := max(groupStart(group), q.From, 1), min(groupStart(group+1)-1, q.To)
 	err = r.tail.read(func() error {
 		err := r.view(func(t tree) (err error) {
-			page, err = stored(t, q, group, lo, hi)
+			if page, err = stored(t, q, group, lo, hi); err != nil {
+				return err
+			}
+			switch {
+			case q.Newest && first > max(q.From, 1):
+				following, err = r.next(t, q, first-1)
+			case !q.Newest && last < q.To:
+				following, err = r.next(t, q, last+1)
+			}
 			return err
 		})
 		page = r.withTail(page, first, last)
@@ -258,13 +283,35 @@ func (r reader) found(q Query, from ID, lo, hi indexValue) (page []pageItem, fol
 		return nil, 0, err
 	}
 	sortPage(page, q.Newest)
-	switch {
-	case q.Newest && first > max(q.From, 1):
-		following = first - 1
-	case !q.Newest && last < q.To:
-		following = last + 1
+	if !q.within(following) {
+		following = 0
 	}
 	return page, following, nil
+}
+
+// next is the first entry that a query comes to from an id on, 0 for none: groups
+// without any, of which a damaged key can feign very many, are passed over. The tail is
+// held still.
+func (r reader) next(t tree, q Query, from ID) (id ID, err error) {
+	nearer := func(at ID) {
+		if (at == from || q.behind(at, from)) && (id == 0 || q.behind(id, at)) {
+			id = at
+		}
+	}
+	for at := range r.tail.items {
+		nearer(at)
+	}
+	visit := func(k, _ []byte) bool {
+		at := entryID(k)
+		nearer(at)
+		return at == 0
+	}
+	if q.Newest {
+		err = t.descend(bucketEntries, key(from), visit)
+	} else {
+		err = t.ascend(bucketEntries, key(from), visit)
+	}
+	return id, err
 }
 
 // stored reads what the store's index has of a group. Where a part of the index

@@ -191,15 +191,19 @@ func (r reader) lane(l Lane) (last uint32, err error) {
 	return last, err
 }
 
-// newestID is the id of the newest entry that is there, 0 when there is none.
-func (r reader) newestID() (id ID, err error) {
+// newestID is the id of the newest entry that is there, 0 when there is none, and
+// whether there are keys behind it that are no entry's.
+func (r reader) newestID() (id ID, odd bool, err error) {
 	err = r.tail.read(func() error {
 		for at := range r.tail.items {
 			id = max(id, at)
 		}
 		return r.view(func(t tree) error {
 			return t.descend(bucketEntries, nil, func(k, _ []byte) bool {
-				if at := entryID(k); !r.tail.gone(at) {
+				at := entryID(k)
+				if at == 0 || at > idMax {
+					odd = true
+				} else if !r.tail.gone(at) {
 					id = max(id, at)
 					return false
 				}
@@ -207,7 +211,7 @@ func (r reader) newestID() (id ID, err error) {
 			})
 		})
 	})
-	return id, err
+	return id, odd, err
 }
 
 // entryID reads a key of the bucket of entries; 0 is no entry's.
