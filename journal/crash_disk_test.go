@@ -19,14 +19,10 @@ import (
 //     does nothing for its name. A name means the file, with what the file has.
 //   - A sync makes certain what had ended before it began, once it has ended. What a
 //     failed sync covered may never reach the disk, whatever a later one says (the
-//     kernel calls those pages clean), unless it is written again.
+//     kernel calls those pages clean), unless it is written again. The same holds for
+//     names: file systems without a journal (ext2, FAT) lose them so.
 
 const sectorBytes = 512
-
-// namesStayLost says whether a failed sync of a directory loses names as one of a file
-// loses pages. A file system without a journal (ext2, FAT) does that; one with a
-// journal stops instead, and a later sync cannot succeed.
-const namesStayLost = false
 
 // node is a file, or a directory when names is not nil.
 type node struct {
@@ -223,7 +219,7 @@ func (n *node) lose(before int) {
 		n.sizes[i].lost = n.sizes[i].lost || n.sizes[i].by.end < before
 	}
 	for i := range n.moves {
-		n.moves[i].lost = namesStayLost && (n.moves[i].lost || n.moves[i].by.end < before)
+		n.moves[i].lost = n.moves[i].lost || n.moves[i].by.end < before
 	}
 }
 

@@ -144,15 +144,26 @@ func build(dir string, journalID []byte, st storeState, fill func(*bolt.DB, *sto
 	if err := syncDir(dir); err != nil { // the write-ahead file's name, before the store that needs it
 		return err
 	}
+	_, before := os.Lstat(path)
 	if err := os.Rename(tmp, path); err != nil {
 		return err
 	}
 	inPlace = true
 	if err := syncDir(dir); err != nil {
-		return fmt.Errorf("%w: %w", errInPlace, err)
+		return fmt.Errorf("%w: %w", errInPlace, errors.Join(err, takeBack(dir, errors.Is(before, fs.ErrNotExist))))
 	}
 	removeOld(dir, st.Generation)
 	return nil
+}
+
+// takeBack sees to it that nobody believes a name whose sync failed: where the file
+// system has no journal, a later sync may pass it over, and a power cut take it away.
+// The name of a first journal goes again; of another one the next open makes files anew.
+func takeBack(dir string, first bool) error {
+	if first {
+		return os.Remove(filepath.Join(dir, storeName))
+	}
+	return os.WriteFile(filepath.Join(dir, poisonName), nil, 0o600)
 }
 
 // errInPlace: the new files have taken the place of the old ones, and then something

@@ -334,7 +334,10 @@ func MakeDir(dir string) error {
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return syncDir(parent)
+	if err := syncDir(parent); err != nil {
+		return errors.Join(err, os.Remove(dir)) // or a later sync might pass it over (see takeBack); not when somebody uses it
+	}
+	return nil
 }
 
 // Close gives the lock back, once the steps that are under way have ended. Every

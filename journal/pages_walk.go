@@ -266,7 +266,7 @@ func (w *pageWalk) branch(n pageNode, high []byte, damaged bool) (more bool, err
 	i, step := w.start(n, damaged)
 	for ; i >= 0 && i < count; i += step {
 		bottom := w.skeleton && w.depth == len(w.path)+1 // known once there was a leaf
-		if bottom && !damaged && i < count-1 { // most children there are
+		if bottom && !damaged && i < count-1 {           // most children there are
 			if more, err = w.leafUnread(n.child(i)); !more {
 				return false, err
 			}
