@@ -59,17 +59,14 @@ func apply(tx *bolt.Tx, st *storeState, frames []*frame, known inMemory) error {
 		if err != nil {
 			return err
 		}
-		last := rec.Steps[len(rec.Steps)-1]
-		st.runs(last.Boot, last.SinceBoot)
+		st.ranTo(rec)
 	}
 	for lane, last := range known.lanes { // they may be ahead of the frames: what says so is durable too
 		if err := tx.Bucket(bucketLanes).Put(laneKey(lane), encodeSTAN(lane, last)); err != nil {
 			return err
 		}
 	}
-	here := mark{st.Ran, link(st.Chain), st.ChainKey}
-	at := indexOf(st.Applied)
-	return errors.Join(in.finish(), tx.Bucket(bucketMarks).Put(at, here.encode(at)), st.save(tx))
+	return errors.Join(in.finish(), st.mark(tx), st.save(tx))
 }
 
 // record is what a frame says of its entry.

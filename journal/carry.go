@@ -32,7 +32,10 @@ func carry(dir string, from reader, st storeState, keys KeySource) error {
 		}
 		st.LastID = from.tail.lastID
 		st.Applied, st.Chain = from.tail.newest(), bytes.Clone(from.tail.link[:])
-		return nil
+		for _, item := range from.tail.inOrder() {
+			st.ranTo(item.rec)
+		}
+		return db.Update(st.mark)
 	}, func(path string) error {
 		head, err := from.Head()
 		if err != nil {
@@ -300,7 +303,11 @@ func (j *Journal) compact() (old *oldFiles, err error) {
 		}
 		return nil, fmt.Errorf("compact: %w", err)
 	}
-	if old, err = j.renew(); err != nil { // the old files are not the journal any more
+	old, err = j.renew()
+	if err == nil {
+		j.plan, err = j.planner() // as a checkpoint: one that compacts often may have none
+	}
+	if err != nil { // the old files are not the journal any more
 		j.poison(err)
 		return old, fmt.Errorf("compact: %w", j.failed)
 	}

@@ -190,8 +190,9 @@ func (j *Journal) stage(decide func() (change, error)) error {
 	if j.plan != nil && !j.stillOld(j.plan, c.rec) {
 		j.plan = nil // the next checkpoint looks again
 	}
-	if j.plan != nil {
-		frames = append(frames, &frame{kind: framePrune, payload: j.plan.payload})
+	p := j.plan
+	if p != nil {
+		frames = append(frames, &frame{kind: framePrune, payload: p.payload})
 	}
 	if c.rec != nil {
 		if err := c.rec.store(j.index + uint64(len(frames)) + 1); err != nil {
@@ -201,7 +202,7 @@ func (j *Journal) stage(decide func() (change, error)) error {
 	}
 	if c.note != nil {
 		frames = append(frames, c.note)
-	} else if j.plan == nil {
+	} else if p == nil {
 		return errPlanGone
 	}
 	if !j.makeRoom(frames) {
@@ -211,7 +212,7 @@ func (j *Journal) stage(decide func() (change, error)) error {
 		j.enqueue(f)
 	}
 	j.bootNote, j.keyNote = nil, nil
-	if p := j.plan; p != nil {
+	if p != nil {
 		j.plan, j.leaving, p.taken = nil, p.gone, true
 	}
 	if c.rec != nil {
@@ -260,7 +261,7 @@ func (j *Journal) makeRoom(frames []*frame) bool {
 		return true
 	}
 	other := 1 - j.cur
-	if !j.ready[other] || regionHead+need > j.wal.region {
+	if j.applying || !j.ready[other] || regionHead+need > j.wal.region {
 		return false
 	}
 	j.switchRegion()
@@ -385,7 +386,7 @@ func (j *Journal) mark() { _ = os.WriteFile(filepath.Join(j.dir, poisonName), ni
 
 // absorbRegion starts a checkpoint. The caller holds mu, and none runs.
 func (j *Journal) absorbRegion(region int, last uint64) {
-	j.applying = true
+	j.applying, j.plan = true, nil // what it takes in may be on what a plan names
 	j.background.Add(1)
 	go j.checkpoint(region, last)
 }

@@ -44,7 +44,7 @@ type Options struct {
 	// KeepFor is how long a settled entry is kept, 0 for as long as MaxBytes allows. It goes
 	// with one of the next sales, or with Prune. It is time that the device was on, for no other clock can be trusted (L12): a device that is switched off
 	// at night keeps entries longer. Entries whose reversal was owed are kept four times
-	// as far back, under either limit.
+	// as long, and under MaxBytes four times as far back.
 	KeepFor time.Duration
 	// RegionBytes is half of the write-ahead file of a journal that is made, 0 means
 	// RegionBytesDefault.

@@ -22,8 +22,8 @@ const MaxBytesDefault = 32 << 20
 
 const (
 	maxBytesMin = 1 << 20
-	// keepFactor is how many times as far back as other entries those go of which a
-	// reversal was owed: somebody may ask for the money weeks later.
+	// keepFactor is how many times as long, or as far back, as others those entries are
+	// kept of which a reversal was owed: somebody may ask for the money weeks later.
 	keepFactor = 4
 	keepSteps  = 1000 // the newest steps: their entries stay whatever the size
 	keepForMin = time.Hour
@@ -58,6 +58,7 @@ type pruner struct {
 	newest  uint64 // entries from this step on stay whatever the size
 	pressed bool   // the store is too large
 	old     uint64 // entries before this step are too old by age, 0 for none
+	oldest  uint64 // and evidence before this one
 
 	from ID // the first one not looked at yet
 	gone []ID
@@ -92,18 +93,22 @@ func (j *Journal) planPrune() (*plan, error) {
 	return &plan{payload: marshalNote(out), gone: out.Gone, entries: len(p.gone)}, nil
 }
 
-// age finds the newest step that is too old.
+// age finds the newest steps that are too old.
 func (p *pruner) age(keepFor time.Duration) error {
 	if keepFor == 0 || p.st.Ran <= keepFor {
 		return nil
 	}
 	return p.tree.ascend(bucketMarks, nil, func(k, v []byte) bool {
 		m, ok := decodeMark(k, v)
-		if ok && m.ran > p.st.Ran-keepFor {
+		if !ok {
+			return true
+		}
+		age := p.st.Ran - m.ran
+		if age < keepFor {
 			return false
 		}
-		if ok {
-			p.old = binary.BigEndian.Uint64(k) + 1
+		if p.old = binary.BigEndian.Uint64(k) + 1; age/keepFactor >= keepFor {
+			p.oldest = p.old
 		}
 		return true
 	})
@@ -114,9 +119,9 @@ func (p *pruner) plan() (out pruned, err error) {
 	if err != nil {
 		return out, err
 	}
-	far := uint64(0) // entries before this step go, evidence or not
-	if back := keepFactor * (p.st.Applied - at); back < p.st.Applied {
-		far = min(p.st.Applied-back, max(p.newest, p.old))
+	far := p.oldest // entries before this step go, evidence or not
+	if back := keepFactor * (p.st.Applied - at); p.pressed && back < p.st.Applied {
+		far = max(far, min(p.st.Applied-back, p.newest))
 	}
 	whole, err := p.all(far)
 	if err != nil {
@@ -218,16 +223,17 @@ func (p *pruner) anchor(out *pruned, last uint64) error {
 	out.Anchor, out.Link, out.Key = at, here.link[:], here.key
 	for _, k := range keep {
 		if k.seq <= at {
-			out.Kept = append(out.Kept, k.kept)
+			out.keep(k.id, k.digest)
 		}
 	}
 	return nil
 }
 
-// openOne is an unsettled entry and its newest step.
+// openOne is an unsettled entry, its digest and its newest step.
 type openOne struct {
-	kept
-	seq uint64
+	id     ID
+	digest digest
+	seq    uint64
 }
 
 // open are the unsettled entries whose newest step is not after a step: as many as
@@ -242,8 +248,7 @@ func (p *pruner) open(last uint64) (keep []openOne, upTo uint64, err error) {
 			}
 			rec, err := decode(entryID(k), value)
 			if bad = err; err == nil && lastSeq(rec) <= last {
-				d := digestOf(value)
-				keep = append(keep, openOne{kept{rec.ID, d[:]}, lastSeq(rec)})
+				keep = append(keep, openOne{rec.ID, digestOf(value), lastSeq(rec)})
 			}
 			return bad == nil
 		})
@@ -252,7 +257,7 @@ func (p *pruner) open(last uint64) (keep []openOne, upTo uint64, err error) {
 		}
 	}
 	slices.SortFunc(keep, func(a, b openOne) int { return cmp.Compare(a.seq, b.seq) })
-	if n := p.room / 128; len(keep) > n {
+	if n := p.room / 2 / (keptBytes * 4 / 3); len(keep) > n { // in base64
 		return keep[:n], max(keep[n].seq, 1) - 1, nil
 	}
 	return keep, last, nil
@@ -336,12 +341,17 @@ func (j *Journal) planBesideSteps() (*plan, error) {
 		j.mu.Unlock()
 		return nil, err
 	}
-	j.applying = true
+	j.applying, j.plan = true, nil
+	j.background.Add(1)
 	j.mu.Unlock()
 	p, err := j.planner()
+	j.background.Done()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.applying, j.plan = false, p
 	j.room.Broadcast()
+	if gone := j.usable(); gone != nil {
+		return nil, gone
+	}
 	return p, err
 }

@@ -160,6 +160,15 @@ func TestL8EvidenceOfReversalsIsKeptLongest(t *testing.T) {
 	if want := min(keepFactor*back, 5999); far > want+200 || far+400 < want {
 		t.Errorf("plain entries go back %d, evidence %d; want about %d", back, far, want)
 	}
+	var by []ID
+	for e, err := range s.j.Entries(Query{}) {
+		if s.must(err); e.RRN == approved.RRN {
+			by = append(by, e.ID)
+		}
+	}
+	if got := collect(t, s.j, Query{RRN: approved.RRN}); !slices.Equal(got, by) { // most of the group is gone, its places are not
+		t.Errorf("the index finds %d, there are %d", len(got), len(by))
+	}
 	s.verified("half")
 }
 
@@ -358,7 +367,8 @@ func TestL8L13VerifyAfterPruning(t *testing.T) {
 // owed and outlived its row is owed still.
 func TestL3L8QuarantineAfterPruning(t *testing.T) {
 	t.Parallel()
-	for _, cut := range []bool{false, true} { // the notes of pruning are there, or not
+	for _, harm := range []string{"a row", "a row, and the notes of pruning", "the notes"} {
+		cut := harm != "a row"
 		s := newSceneIn(t, filepath.Join(t.TempDir(), "journal"))
 		s.tight()
 		var sales []ID
@@ -386,10 +396,12 @@ func TestL3L8QuarantineAfterPruning(t *testing.T) {
 				return deleteKeys(tx.Bucket(bucketNotes), nil, func([]byte) bool { return true })
 			}))
 		}
-		s.must(s.j.store.db.Update(func(tx *bolt.Tx) error { // the damage
-			k, _ := tx.Bucket(bucketChain).Cursor().Last()
-			return tx.Bucket(bucketChain).Put(k, []byte("not a row"))
-		}))
+		if harm != "the notes" {
+			s.must(s.j.store.db.Update(func(tx *bolt.Tx) error {
+				k, _ := tx.Bucket(bucketChain).Cursor().Last()
+				return tx.Bucket(bucketChain).Put(k, []byte("not a row"))
+			}))
+		}
 		s.close()
 		salvaged, err := Quarantine(s.opts)
 		s.must(err)
@@ -398,12 +410,12 @@ func TestL3L8QuarantineAfterPruning(t *testing.T) {
 		s.must(err)
 		for _, e := range list {
 			if e.ID != owed {
-				t.Errorf("entry %d, pruned and completed, is owed", e.ID)
+				t.Errorf("%s: entry %d, pruned and completed, is owed", harm, e.ID)
 			}
 		}
 		armed, err := s.j.Armed()
 		if s.must(err); len(armed) > 0 {
-			t.Errorf("armed: %v", armed)
+			t.Errorf("%s: armed: %v", harm, armed)
 		}
 		if status := s.entry(owed).Status; status != Owed && status != Parked {
 			t.Errorf("what was owed is %s", status)
@@ -413,4 +425,33 @@ func TestL3L8QuarantineAfterPruning(t *testing.T) {
 		}
 		s.close()
 	}
+}
+
+// A few entries that stay do not keep the index of all that went: what is left of it is
+// small, and finds them.
+func TestTheIndexOfAFewIsSmall(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	s.j.wal.file, s.j.store.db.NoSync = hasty{s.j.wal.file}, true
+	var parked []ID
+	for n := range 3000 {
+		if n%1000 == 0 {
+			parked = append(parked, s.entryAt(Parked))
+		}
+		s.must(s.j.Complete(s.begin(), approved))
+	}
+	s.tight()
+	s.must(second(s.j.Prune()))
+	s.must(s.j.flush())
+	if got := collect(t, s.j, Query{AmountMinor: price.Minor, To: parked[2]}); !slices.Equal(got, parked) {
+		t.Errorf("the index finds %v, parked are %v", got, parked)
+	}
+	keys := 0
+	s.must(s.j.store.db.View(func(tx *bolt.Tx) error {
+		return tx.Bucket(bucketIndex).ForEach(func(_, _ []byte) error { keys++; return nil })
+	}))
+	if keys > 20 {
+		t.Errorf("%d packs for %d entries", keys, len(collect(t, s.j, Query{})))
+	}
+	s.verified("a few")
 }

@@ -2,7 +2,6 @@ package journal
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/hex"
@@ -165,6 +164,10 @@ func (s *Salvaged) tree(t *around) {
 // prune notes what a frame took away.
 func (s *Salvaged) prune(p pruned) {
 	s.pruned = append(s.pruned, p.Gone...)
+	for _, r := range p.Gone {
+		s.lastID = max(s.lastID, r[1])
+	}
+	s.lastID = max(s.lastID, p.From, 1) - 1
 	if p.Anchor != 0 && p.Anchor == s.anchor {
 		s.kept = p.digests()
 	}
@@ -172,6 +175,11 @@ func (s *Salvaged) prune(p pruned) {
 
 // pair takes a key and its value in, if they are a record or a row.
 func (s *Salvaged) pair(k, v []byte, reached bool) {
+	if string(k) == string(keyState) {
+		if st, err := decodeState(v); err == nil { // of any commit: no id, step or boot is counted twice
+			s.lastID, s.newest, s.bootCount = max(s.lastID, st.LastID), max(s.newest, st.Applied), max(s.bootCount, st.Boot)
+		}
+	}
 	if len(k) != 8 {
 		return
 	}
@@ -302,9 +310,10 @@ func (s *Salvaged) judge() {
 	for index, id := range s.steps {
 		newestOf[id] = max(newestOf[id], index)
 	}
-	slices.SortFunc(s.pruned, func(a, b span) int { return cmp.Compare(a[0], b[0]) })
+	s.pruned = s.pruned.merged()
 	for id := ID(1); id <= s.lastID && len(s.Lost) < lostMax; id++ {
-		if s.ledger[id] == nil && !s.pruned.has(id) && (s.anchor == 0 || newestOf[id] > s.anchor) {
+		_, stayed := s.kept[id]
+		if s.ledger[id] == nil && !s.pruned.has(id) && (s.anchor == 0 || stayed || newestOf[id] > s.anchor) {
 			s.Lost = append(s.Lost, id)
 		}
 	}

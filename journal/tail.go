@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"sync"
@@ -118,6 +119,12 @@ func (t *tail) addEntry(rec *record, index uint64) {
 	if rec.LaneLast != 0 {
 		t.lanes[rec.Lane] = rec.LaneLast
 	}
+}
+
+// inOrder gives the entries by their newest steps. The caller holds mu, or nobody else
+// has the tail.
+func (t *tail) inOrder() []*tailItem {
+	return slices.SortedFunc(maps.Values(t.items), func(a, b *tailItem) int { return cmp.Compare(a.index, b.index) })
 }
 
 // trim forgets what the store has got.

@@ -1,7 +1,7 @@
 package journal
 
 import (
-	"cmp"
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/hex"
@@ -54,6 +54,9 @@ type Report struct {
 	// whoever has no key could have made, or whose key is not at hand.
 	Keyed     bool
 	OpenSince uint64
+	// HeadPruned: the exported head is of a step that was pruned since, and could not be
+	// compared.
+	HeadPruned bool
 	// Bad is what does not fit, the first first; at most badMax of it.
 	Bad []error
 }
@@ -150,9 +153,13 @@ type verifier struct {
 	link    link
 	linker  linker
 	blind   bool // the key of the links is not at hand
+	lost    bool // the link is not known: a key was not at hand
 	keyID   string
 	applied uint64
 	stored  link // at applied, as the state has it
+
+	anchor   link // where the chain begins
+	anchored bool // a step of the chain says so
 }
 
 // open notes that from a step on a forger could have been at work.
@@ -175,13 +182,17 @@ func (v *verifier) key(id string) (err error) {
 // rows follows the chain from the anchor through the store and the tail.
 func (v *verifier) rows(t tree, st storeState, tl *tail) error {
 	v.at, v.link, v.applied, v.stored = st.Anchor, link(st.AnchorLink), st.Applied, link(st.Chain)
-	v.report.Anchor = st.Anchor
+	v.report.Anchor, v.anchor = st.Anchor, v.link
 	if err := v.key(st.AnchorKey); err != nil {
 		return err
 	}
+	v.lost = v.blind
 	changes := map[uint64]string{}
-	if err := v.notes(t, changes); err != nil {
+	if err := v.notes(t, st, changes); err != nil {
 		return err
+	}
+	if st.Anchor != 0 && !v.anchored { // no step says so: it was quarantined, or somebody took steps away
+		v.open(st.Anchor)
 	}
 	var bad error
 	if err := t.ascend(bucketChain, nil, func(k, value []byte) bool {
@@ -191,7 +202,9 @@ func (v *verifier) rows(t tree, st storeState, tl *tail) error {
 			return false
 		}
 		key, rekeyed := changes[binary.BigEndian.Uint64(k)]
-		bad = v.row(binary.BigEndian.Uint64(k), r, key, rekeyed)
+		if bad = v.row(binary.BigEndian.Uint64(k), r, key, rekeyed); bad == nil && v.lost {
+			bad = v.findAgain(t, k)
+		}
 		return bad == nil
 	}); err != nil {
 		return err
@@ -199,10 +212,10 @@ func (v *verifier) rows(t tree, st storeState, tl *tail) error {
 	if bad != nil {
 		return bad
 	}
-	if v.at != v.applied || (!v.blind && v.link != v.stored) {
+	if v.at != v.applied || (!v.lost && v.link != v.stored) {
 		v.report.bad("the store says that it has the steps up to %d, and its chain does not end there", v.applied)
 	}
-	v.link = v.stored
+	v.link, v.lost = v.stored, v.blind
 	for _, f := range tl.notes {
 		var c rekey
 		if f.kind == frameKey && unmarshalFrame(f, &c) == nil {
@@ -218,7 +231,7 @@ func (v *verifier) rows(t tree, st storeState, tl *tail) error {
 	for _, l := range tl.pruned {
 		v.gone = append(v.gone, l.gone...)
 	}
-	slices.SortFunc(v.gone, func(a, b span) int { return cmp.Compare(a[0], b[0]) })
+	v.gone = v.gone.merged()
 	return nil
 }
 
@@ -233,8 +246,9 @@ func (v *verifier) row(index uint64, r row, key string, rekeyed bool) error {
 	}
 	next := v.linker.next(v.link, index, r)
 	switch {
-	case v.blind:
+	case v.blind || v.lost:
 		v.open(index)
+		v.lost = true
 	case [8]byte(next[:8]) != r.tag && r.kind == frameKey: // linked under none: the key was lost before
 		v.open(index)
 		next = linker{}.next(v.link, index, r)
@@ -256,13 +270,28 @@ func (v *verifier) row(index uint64, r row, key string, rekeyed bool) error {
 		}
 		group[r.entry%(1<<indexGroupBits)] = index
 	}
-	if v.head != nil && v.head.Seq == index && !v.blind && v.head.Link != hex.EncodeToString(next[:]) {
+	if v.head != nil && v.head.Seq == index && !v.lost && v.head.Link != hex.EncodeToString(next[:]) {
 		v.report.bad("step %d is not the one that was exported", index)
 	}
 	if rekeyed {
 		return v.key(key)
 	}
 	return nil
+}
+
+// findAgain takes up the chain where its link was written down, after steps under a
+// key that is not at hand.
+func (v *verifier) findAgain(t tree, at []byte) error {
+	value, err := t.get(bucketMarks, at)
+	if err != nil {
+		return err
+	}
+	if m, ok := decodeMark(at, value); ok {
+		v.link = m.link
+		err = v.key(m.key)
+		v.lost = v.blind
+	}
+	return err
 }
 
 // headFits holds what is there against a head that was exported.
@@ -272,10 +301,14 @@ func (v *verifier) headFits(r reader, tl *tail) {
 	case v.head == nil:
 	case v.head.Journal != r.ID():
 		v.report.bad("this is journal %s, the exported head is of %s", r.ID(), v.head.Journal)
+	case v.head.Seq < v.report.Anchor:
+		v.report.HeadPruned = true
+	case v.head.Seq == v.report.Anchor && v.head.Seq != 0 && v.head.Link != hex.EncodeToString(v.anchor[:]):
+		v.report.bad("step %d is not the one that was exported", v.head.Seq)
 	case v.head.Seq > v.at:
 		v.report.bad("steps %d to %d are missing: they were there when the head was exported", v.at+1, v.head.Seq)
 	}
-	if !v.blind && v.link != tl.link {
+	if !v.lost && v.link != tl.link {
 		v.report.bad("the newest step, %d, does not continue the chain", v.at)
 	}
 }
@@ -360,7 +393,7 @@ func (v *verifier) entries(t tree, tl *tail) error {
 
 // notes reads what the store keeps of the frames that belong to no entry: changes
 // of the chain's key, which entries were pruned, and which outlived their rows.
-func (v *verifier) notes(t tree, keys map[uint64]string) (err error) {
+func (v *verifier) notes(t tree, st storeState, keys map[uint64]string) (err error) {
 	var bad error
 	err = t.ascend(bucketNotes, nil, func(k, value []byte) bool {
 		if len(k) != 8 || len(value) < 1 {
@@ -386,8 +419,9 @@ func (v *verifier) notes(t tree, keys map[uint64]string) (err error) {
 			var p pruned
 			bad = json.Unmarshal(value, &p)
 			v.gone = append(v.gone, p.Gone...)
-			if p.Anchor != 0 && p.Anchor == v.report.Anchor {
+			if p.Anchor != 0 && p.Anchor == st.Anchor {
 				v.kept = p.digests()
+				v.anchored = bytes.Equal(p.Link, st.AnchorLink) && p.Key == st.AnchorKey
 			}
 		}
 		return bad == nil

@@ -1,0 +1,125 @@
+package journal
+
+import (
+	"testing"
+	"time"
+)
+
+// KeepFor is a day. A reversal that was confirmed two hours ago is evidence, and goes.
+func TestEvidenceStaysForKeepForWhateverTheSteps(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	up := time.Hour
+	s.j.uptime, s.j.keepFor = func() time.Duration { return up }, 24*time.Hour
+	s.j.wal.file, s.j.store.db.NoSync = hasty{s.j.wal.file}, true
+	doubt := s.entryAt(Owed)
+	other := s.entryAt(Owed)
+	s.entryAt(Completed)
+	s.must(s.j.flush())
+	up += 40 * time.Hour
+	s.must(s.j.Confirm(doubt, "00")) // reversed now
+	s.must(s.j.flush())
+	up += time.Minute
+	for range 1100 { // the other one is tried and tried, two hours long
+		up += 7 * time.Second
+		second(s.j.Attempt(other))
+	}
+	s.must(s.j.flush())
+	space, _ := s.j.store.space()
+	t.Logf("store uses %d of %d bytes", space.used(), s.j.maxBytes)
+	_, err := s.j.Prune()
+	s.must(err)
+	if _, err := s.j.Entry(doubt); err != nil {
+		t.Errorf("reversed two hours ago, kept for at least 24 hours (evidence 96): %v", err)
+	}
+}
+
+// Evidence is to be kept four times as long as KeepFor.
+func TestEvidenceIsKeptFourTimesAsLong(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	up := time.Hour
+	s.j.uptime, s.j.keepFor = func() time.Duration { return up }, 24*time.Hour
+	s.j.wal.file, s.j.store.db.NoSync = hasty{s.j.wal.file}, true
+	for range 50 {
+		s.entryAt(Completed)
+	}
+	doubt := s.entryAt(Reversed)
+	for range 50 {
+		s.entryAt(Completed)
+	}
+	s.must(s.j.flush())
+	up += 25 * time.Hour // a day of rest
+	s.entryAt(Completed)
+	s.must(s.j.flush())
+	n, err := s.j.Prune()
+	s.must(err)
+	if _, err := s.j.Entry(doubt); err != nil {
+		t.Errorf("%d went; reversed 25 hours ago, evidence is kept 96 hours: %v", n, err)
+	}
+}
+
+// Every night Compact, before a region is full: nothing ever goes, not even by and by.
+func TestCompactEveryNightPrunesToo(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	up := time.Hour
+	for range 10 { // days
+		s.tight()
+		s.j.uptime, s.j.keepFor = func() time.Duration { return up }, time.Hour
+		for range 20 {
+			s.entryAt(Completed)
+		}
+		up += 24 * time.Hour
+		s.must(s.j.Compact())
+	}
+	if left := collect(t, s.j, Query{}); len(left) == 200 {
+		t.Errorf("%d entries of 200 are left, the device was on %s as far as the journal knows", len(left), s.j.state.Ran)
+	}
+}
+
+// A boot id that cannot be read: every open counts as a boot, and its whole time since boot again.
+func TestL12OpenedOftenWithoutABootID(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	up := 240 * time.Hour // on for ten days
+	set := func() {
+		s.j.boot++ // what noteBoot does for an id of ""
+		s.j.bootNote = marshalNote(boot{s.j.boot, ""})
+		s.j.uptime, s.j.keepFor = func() time.Duration { return up }, 24*time.Hour
+		s.j.wal.file = hasty{s.j.wal.file}
+	}
+	set()
+	id := s.entryAt(Completed)
+	s.must(s.j.flush())
+	s.reopen() // a minute later
+	set()
+	up += time.Minute
+	s.entryAt(Completed)
+	s.must(s.j.flush())
+	if n, err := s.j.Prune(); n != 0 || err != nil {
+		t.Errorf("%d went after a minute, kept for 24 hours; %v: %v", n, second(s.j.Entry(id)), err)
+	}
+}
+
+// 17 entries are parked: the chain's beginning stays where it is for ever.
+func TestTheChainIsPrunedBesideParkedEntries(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	s.tight()
+	s.j.wal.file, s.j.store.db.NoSync = hasty{s.j.wal.file}, true
+	for range 20 {
+		s.entryAt(Parked)
+	}
+	for range 4000 {
+		s.entryAt(NotSent)
+	}
+	s.must(second(s.j.Prune()))
+	s.must(second(s.j.Prune()))
+	r := s.verified("x")
+	space, _ := s.j.store.space()
+	t.Logf("%d entries, anchor %d of %d, %d bytes used", r.Entries, r.Anchor, r.Head.Seq, space.used())
+	if r.Anchor < 4000 {
+		t.Errorf("%d rows of the chain stay beside %d entries: the anchor is %d", r.Steps, r.Entries, r.Anchor)
+	}
+}
