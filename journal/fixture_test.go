@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"os"
@@ -23,7 +24,9 @@ import (
 
 const fixturesDir = "../testdata/journals"
 
-var fixtures = []string{"v1", "v1-killed"}
+var fixturesOfFormat1 = []string{"v1", "v1-killed"}
+
+var fixtures = append(fixturesOfFormat1[:2:2], "v2")
 
 // expectation is a fixture's expected.json.
 type expectation struct {
@@ -69,10 +72,21 @@ func fixture(t *testing.T, name string) (dir string) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "journal.db"), fileBytes(t, filepath.Join(fixturesDir, name, "journal.db")), 0o600); err != nil {
-		t.Fatal(err)
+	for _, path := range fixtureFiles(t, name) {
+		if err := os.WriteFile(filepath.Join(dir, filepath.Base(path)), fileBytes(t, path), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return dir
+}
+
+func fixtureFiles(t *testing.T, name string) []string {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(fixturesDir, name, "journal.*"))
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("%s: %v %v", name, paths, err)
+	}
+	return paths
 }
 
 func openFixture(t *testing.T, dir string, deviceKey Secret) *Journal {
@@ -89,9 +103,11 @@ func openFixture(t *testing.T, dir string, deviceKey Secret) *Journal {
 func TestFixturesAreAsTheyWereMade(t *testing.T) {
 	t.Parallel()
 	for _, name := range fixtures {
-		sum := fmt.Sprintf("%x", sha256.Sum256(fileBytes(t, filepath.Join(fixturesDir, name, "journal.db"))))
-		if !strings.Contains(string(fileBytes(t, filepath.Join(fixturesDir, name, "README.md"))), sum) {
-			t.Errorf("%s: journal.db has the sum %s, which its README does not name", name, sum)
+		for _, path := range fixtureFiles(t, name) {
+			sum := fmt.Sprintf("%x", sha256.Sum256(fileBytes(t, path)))
+			if !strings.Contains(string(fileBytes(t, filepath.Join(fixturesDir, name, "README.md"))), sum) {
+				t.Errorf("%s has the sum %s, which its README does not name", path, sum)
+			}
 		}
 	}
 }
@@ -100,7 +116,7 @@ func TestFixturesAreAsTheyWereMade(t *testing.T) {
 // identity is what is on disk.
 func TestFixturesHoldWhatExpectedJSONSays(t *testing.T) {
 	t.Parallel()
-	for _, name := range fixtures {
+	for _, name := range fixturesOfFormat1 {
 		want := expectationOf(t, name)
 		db, err := bolt.Open(filepath.Join(fixture(t, name), "journal.db"), 0o600, &bolt.Options{ReadOnly: true, Timeout: time.Second})
 		if err != nil {
@@ -353,6 +369,30 @@ func differs(got, want any) string {
 		return "this"
 	}
 	return ""
+}
+
+// The chain of a journal of format 2 is followed from its anchor to the head that was
+// exported, and no further.
+func TestFixtureOfFormat2FollowsItsChain(t *testing.T) {
+	t.Parallel()
+	var want struct{ Head string }
+	if err := json.Unmarshal(fileBytes(t, filepath.Join(fixturesDir, "v2", "expected.json")), &want); err != nil {
+		t.Fatal(err)
+	}
+	head, err := ParseHead(want.Head)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := openFixture(t, fixture(t, "v2"), deviceKey)
+	report, err := j.Verify(t.Context(), &head)
+	if err := errors.Join(err, report.Err()); err != nil || !report.Keyed || report.Head != head || report.Anchor != 40 || report.Entries != 17 {
+		t.Errorf("%+v: %v", report, err)
+	}
+	for query, want := range map[*Query][]ID{{RRN: "602001000020"}: {17}, {STAN: 2}: nil, {STAN: 5}: {5}, {AmountMinor: 500}: {25}} {
+		if got := collect(t, j, *query); !slices.Equal(got, want) {
+			t.Errorf("%+v: got %v, want %v", *query, got, want)
+		}
+	}
 }
 
 // The comparison itself must be able to fail.
