@@ -252,10 +252,16 @@ func readRegions(f *os.File) (regions [2][]byte, err error) {
 	return regions, nil
 }
 
+// storeFile is a store as it is copied.
+type storeFile interface {
+	io.ReaderAt
+	Stat() (fs.FileInfo, error)
+}
+
 // copyStore copies the store. The copy is one moment of it when the newest
 // transaction is the same before and after: bbolt writes over no page of the newest
 // committed tree while the next transaction runs.
-func (s *Snapshot) copyStore(f *os.File, path string) (*look, error) {
+func (s *Snapshot) copyStore(f storeFile, path string) (*look, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -113,4 +114,51 @@ func TestL15InspectOfAReadOnlyCopy(t *testing.T) {
 	s.must(snap.Close())
 	s.must(os.Chmod(s.path(storeName), 0o600))
 	s.open()
+}
+
+// movingFile is a store that somebody commits to while it is copied.
+type movingFile struct {
+	*os.File
+	reads  int
+	commit func()
+}
+
+func (f *movingFile) ReadAt(b []byte, at int64) (int, error) {
+	n, err := f.File.ReadAt(b, at)
+	if at == 0 && len(b) > 4096 { // the copy's first piece, with the meta pages, was read
+		f.commit()
+		f.reads++
+	}
+	return n, err
+}
+
+// L15: a copy during which the writer committed is no moment of the store: it is not
+// believed, and taken again.
+func TestL15ACopyDuringACommitIsNotBelieved(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	for range 40 {
+		s.entryAt(Owed)
+	}
+	s.must(s.j.flush())
+	f, err := os.Open(s.path(storeName))
+	s.must(err)
+	defer func() { _ = f.Close() }()
+	for _, commits := range []int{0, 1, 2} {
+		m := &movingFile{File: f, commit: func() {
+			for range commits {
+				s.begin()
+				s.must(s.j.flush())
+			}
+		}}
+		snap := &Snapshot{}
+		_, err := snap.copyStore(m, s.path(storeName))
+		if m.reads != 1 {
+			t.Fatalf("scene: %d pieces with the meta pages", m.reads)
+		}
+		if moved := errors.Is(err, errMoved); moved != (commits > 0) || !moved && err != nil {
+			t.Errorf("%d commits meanwhile: %v", commits, err)
+		}
+		s.must(snap.Close())
+	}
 }
