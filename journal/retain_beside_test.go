@@ -9,11 +9,10 @@ import (
 	"testing"
 )
 
-// L8: a plan was made from the store, which does not have the newest step on what it
-// names yet: it is dropped.
-func TestL8AStepBeforeThePlanKeepsItToo(t *testing.T) {
-	t.Parallel()
-	s := newScene(t)
+// plannedBesideALateStep leaves a plan that names an entry of which the newest step, a late
+// answer, is in front of the store.
+func (s *scene) plannedBesideALateStep(t *testing.T) ID {
+	t.Helper()
 	s.tight()
 	id := s.entryAt(Reversed)
 	s.begin()
@@ -23,11 +22,21 @@ func TestL8AStepBeforeThePlanKeepsItToo(t *testing.T) {
 	go func() { flushed <- s.j.flush() }()
 	<-b.written
 	s.must(s.j.Late(id, approved)) // in the other region, while the checkpoint runs
+	s.j.commit = func(tx *bolt.Tx) error { return tx.Commit() }
 	close(b.letGo)
 	s.must(<-flushed)
 	if s.j.plan == nil || !s.j.plan.gone.has(id) {
 		t.Fatal("scene: nothing is planned")
 	}
+	return id
+}
+
+// L8: a plan was made from the store, which does not have the newest step on what it
+// names yet: it is dropped.
+func TestL8AStepBeforeThePlanKeepsItToo(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	id := s.plannedBesideALateStep(t)
 	s.begin()
 	if e := s.entry(id); e.Steps[len(e.Steps)-1].Kind != StepLate {
 		t.Errorf("the last step is %s", e.Steps[len(e.Steps)-1].Kind)
@@ -66,21 +75,7 @@ func TestL3AStepOnWhatIsLeavingWaits(t *testing.T) {
 func TestL8APlanIsDroppedWhenACheckpointBegins(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
-	s.tight()
-	id := s.entryAt(Reversed)
-	s.begin()
-	b := newBlockingCommit(s.path(storeName))
-	s.j.commit = b.commit
-	flushed := make(chan error)
-	go func() { flushed <- s.j.flush() }()
-	<-b.written
-	s.must(s.j.Late(id, approved)) // in the other region, while the first checkpoint runs
-	s.j.commit = func(tx *bolt.Tx) error { return tx.Commit() }
-	close(b.letGo)
-	s.must(<-flushed) // plan P1 names id; the step is in the tail
-	if s.j.plan == nil || !s.j.plan.gone.has(id) {
-		t.Fatal("scene: nothing is planned")
-	}
+	id := s.plannedBesideALateStep(t)
 	real := s.j.planner
 	s.j.planner = func() (*plan, error) { // the second checkpoint has the step in the store, and plans
 		s.must(second(s.j.Begin(plainDraft())))
@@ -111,14 +106,10 @@ func TestCloseBesidePrune(t *testing.T) {
 		}
 		s.j.planner = s.j.planPrune
 		go func() { closed <- s.j.Close() }()
-		for range 1000 {
+		for gone := false; !gone; runtime.Gosched() {
 			s.j.mu.Lock()
-			gone := s.j.closed
+			gone = s.j.closed
 			s.j.mu.Unlock()
-			if gone {
-				break
-			}
-			runtime.Gosched()
 		}
 		return s.j.planPrune()
 	}
@@ -156,7 +147,7 @@ func TestL8PruneBesideSales(t *testing.T) {
 			}
 		})
 	}
-	for n := range 60 {
+	for n := range 15 {
 		if _, err := s.j.Prune(); err != nil {
 			t.Errorf("prune %d: %v", n, err)
 			break
