@@ -131,6 +131,7 @@ func TestL8PruneBesideSales(t *testing.T) {
 	var open sync.Map
 	var all sync.WaitGroup
 	var stop atomic.Bool
+	var sales atomic.Int64
 	for range 3 {
 		all.Go(func() {
 			for n := 0; !stop.Load(); n++ {
@@ -144,12 +145,13 @@ func TestL8PruneBesideSales(t *testing.T) {
 					t.Error(err)
 					return
 				}
+				sales.Add(1)
 			}
 		})
 	}
-	for n := range 15 {
+	for sales.Load() < 15_000 {
 		if _, err := s.j.Prune(); err != nil {
-			t.Errorf("prune %d: %v", n, err)
+			t.Errorf("prune after %d sales: %v", sales.Load(), err)
 			break
 		}
 	}
