@@ -471,3 +471,72 @@ func TestEveryFileIsInFORMAT(t *testing.T) {
 		t.Errorf("the directory holds %v", list)
 	}
 }
+
+// The fixture of format 2, decoded by the tables of FORMAT.md alone: what the store and
+// the write-ahead file have of each entry, newest step first.
+func TestTheFixtureIsAsFORMATSays(t *testing.T) {
+	t.Parallel()
+	want, dir, doc := expectationOf(t, "v2"), filepath.Join(fixturesDir, "v2"), readFormatTables(t)
+	journalID, err := hex.DecodeString(want.Journal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	newest := map[uint64]formatFields{}
+	take := func(id uint64, record []byte) {
+		sum := crc32.Checksum(slices.Concat(binary.BigEndian.AppendUint64(nil, id), record[:len(record)-4]), crc32.MakeTable(crc32.Castagnoli))
+		if record[0] != 3 || binary.LittleEndian.Uint32(record[len(record)-4:]) != sum {
+			t.Fatalf("entry %d: %x", id, record)
+		}
+		newest[id] = doc.list(t, "record", record[1:len(record)-4])
+	}
+	db, err := bolt.Open(filepath.Join(fixture(t, "v2"), "journal.db"), 0o600, &bolt.Options{ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var st struct{ Applied uint64 }
+	if err := db.View(func(tx *bolt.Tx) error {
+		state := tx.Bucket([]byte("meta")).Get([]byte("state"))
+		if err := json.Unmarshal(state[1:len(state)-4], &st); err != nil {
+			return err
+		}
+		return tx.Bucket([]byte("entries")).ForEach(func(k, v []byte) error {
+			take(binary.BigEndian.Uint64(k), v)
+			return nil
+		})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	wal := fileBytes(t, filepath.Join(dir, "journal.wal.000001"))
+	later := 0
+	for _, region := range [][]byte{wal[:len(wal)/2], wal[len(wal)/2:]} {
+		for _, f := range readFormatRegion(t, region, journalID) {
+			if f.kind == 1 && f.index > st.Applied {
+				later++
+				take(f.entry, f.payload)
+			}
+		}
+	}
+	if len(newest) != len(want.Entries) || later == 0 {
+		t.Fatalf("%d entries, want %d; %d frames behind the store", len(newest), len(want.Entries), later)
+	}
+	for _, text := range want.Entries {
+		var e struct {
+			ID, STAN uint64
+			Status   string
+			Lane     struct{ Terminal string }
+			Amount   struct{ Minor uint64 }
+			Last4    string
+		}
+		if err := json.Unmarshal(text, &e); err != nil {
+			t.Fatal(err)
+		}
+		r := newest[e.ID]
+		if got := doc.names["status"][r.number("status")]; got != e.Status || r.number("stan") != e.STAN || r.text("terminal") != e.Lane.Terminal ||
+			r.number("amount") != e.Amount.Minor || r.text("last4") != e.Last4 {
+			t.Errorf("entry %d is %v, want %s", e.ID, r, text)
+		}
+	}
+}
