@@ -51,16 +51,22 @@ type carrier struct {
 	db   *bolt.DB
 	from tree
 	tail *tail
-	run  uint64  // commits so far, which name the packs of the index; every entry took a step at least, so steps to come have later numbers
-	in   *intake // of the commit that is being filled
+	// run counts the commits that put packs into the index, and names these: at most one
+	// for each entry, and one when some were pruned. Each of those took a step at least, so
+	// the checkpoints to come, which count steps, have later names.
+	run uint64
+	in  *intake // of the commit that is being filled
 }
 
 // commit fills and makes one commit.
 func (c *carrier) commit(fill func(tx *bolt.Tx) error) error {
 	return c.db.Update(func(tx *bolt.Tx) error {
-		c.run++
-		c.in = newIntake(tx, 0, c.run)
-		return errors.Join(fill(tx), c.in.finish())
+		c.in = newIntake(tx, 0, c.run+1)
+		err := errors.Join(fill(tx), c.in.finish())
+		if len(c.in.packs) > 0 {
+			c.run++
+		}
+		return err
 	})
 }
 

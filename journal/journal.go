@@ -331,13 +331,15 @@ func MakeDir(dir string) error {
 	if err := MakeDir(parent); err != nil {
 		return err
 	}
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
+	made := os.Mkdir(dir, 0o700)
+	if made != nil && !errors.Is(made, fs.ErrExist) {
+		return made
 	}
-	if err := syncDir(parent); err != nil {
-		return errors.Join(err, os.Remove(dir)) // or a later sync might pass it over (see takeBack); not when somebody uses it
+	err = syncDir(parent)
+	if err != nil && made == nil { // or a later sync might pass it over, see takeBack
+		err = errors.Join(err, os.Remove(dir))
 	}
-	return nil
+	return err
 }
 
 // Close gives the lock back, once the steps that are under way have ended. Every

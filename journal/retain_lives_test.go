@@ -322,3 +322,18 @@ func TestL3WhatIsOlderThanTheAnchorIsNotReversedUnasked(t *testing.T) {
 		}
 	}
 }
+
+// The newest id that is known never goes back, whatever notes are read behind it.
+func TestSalvageCountsIDsUpwards(t *testing.T) {
+	t.Parallel()
+	s := &Salvaged{lastID: 50}
+	for _, p := range []pruned{{}, {From: 10}, {Gone: spans{{3, 9}}, From: 10}, {From: 51}} {
+		if s.prune(p); s.lastID != 50 {
+			t.Errorf("after %+v the newest id is %d, it was 50", p, s.lastID)
+		}
+	}
+	s.prune(pruned{Gone: spans{{70, 80}}, From: 82})
+	if s.lastID != 81 {
+		t.Errorf("the newest id is %d, want 81", s.lastID)
+	}
+}

@@ -167,7 +167,7 @@ func (s *Salvaged) prune(p pruned) {
 	for _, r := range p.Gone {
 		s.lastID = max(s.lastID, r[1])
 	}
-	s.lastID = max(s.lastID, p.From, 1) - 1
+	s.lastID = max(s.lastID, max(p.From, 1)-1) // all before From were there
 	if p.Anchor != 0 && p.Anchor == s.anchor {
 		s.kept = p.digests()
 	}
