@@ -285,8 +285,9 @@ func (j *Journal) leftover() (frames []*frame) {
 // Compact makes the journal's files anew, as small as what they hold, and
 // overwrites the old ones: what was shredded or pruned, and every sealed image that
 // no entry needs any more, is gone from them when it returns nil (FORMAT.md says
-// what a flash chip may still have). No step is taken meanwhile: call it when the
-// terminal is idle. An error before the new files are in place changes nothing.
+// what a flash chip may still have). No step is taken while they are made: call it when
+// the terminal is idle. It returns once a Verify that reads the old ones has ended; steps
+// do not wait for that. An error before the new files are in place changes nothing.
 func (j *Journal) Compact() error {
 	old, err := j.compact()
 	if wipe := old.end(err == nil); err == nil && wipe != nil {

@@ -20,7 +20,11 @@ type acknowledged struct {
 	status  map[ID]Status
 	stopped atomic.Bool
 	sales   atomic.Int64
+	warm    chan struct{} // closed after warmSales
 }
+
+// warmSales are made before the first look: the writers' rate alone.
+const warmSales = 1500
 
 func (a *acknowledged) note(id ID, status Status) {
 	a.mu.Lock()
@@ -50,7 +54,9 @@ func (a *acknowledged) write(s *scene, lane Lane) {
 			return
 		}
 		a.note(id, Completed)
-		a.sales.Add(1)
+		if a.sales.Add(1) == warmSales {
+			close(a.warm)
+		}
 	}
 }
 
@@ -71,12 +77,12 @@ func TestL15LookingBesideAFullSpeedWriter(t *testing.T) {
 	s.opts.Dir, s.opts.RegionBytes = t.TempDir(), RegionBytesDefault // as a terminal has it
 	s.open()
 	s.j.maxBytes, s.j.keepSteps = 200<<10, 400
-	a := &acknowledged{status: map[ID]Status{}}
+	a := &acknowledged{status: map[ID]Status{}, warm: make(chan struct{})}
 	var writers sync.WaitGroup
 	for _, lane := range []Lane{lane1, lane2} {
 		writers.Go(func() { a.write(s, lane) })
 	}
-	alone := rate(a, func() { time.Sleep(300 * time.Millisecond) }) // a measurement: nothing is waited for
+	alone := rate(a, func() { within(t, time.Minute, "the first sales", func() { <-a.warm }) })
 	beside := rate(a, func() {
 		for n := range looks {
 			if n%40 == 39 {

@@ -5,24 +5,32 @@ import (
 	"time"
 )
 
-// KeepFor is a day. A reversal that was confirmed two hours ago is evidence, and goes.
-func TestEvidenceStaysForKeepForWhateverTheSteps(t *testing.T) {
-	t.Parallel()
-	s := newScene(t)
-	up := time.Hour
+// keptForADay is a journal that keeps entries for a day of the clock that it gives, which
+// stands at one hour.
+func keptForADay(t *testing.T) (*scene, *time.Duration) {
+	t.Helper()
+	s, up := newScene(t), time.Hour
 	s.j.uptime, s.j.keepFor = func() time.Duration { return up }, 24*time.Hour
 	s.j.wal.file, s.j.store.db.NoSync = hasty{s.j.wal.file}, true
+	return s, &up
+}
+
+// KeepFor is a day: a reversal that was confirmed two hours ago stays, however many steps
+// were taken since.
+func TestEvidenceStaysForKeepForWhateverTheSteps(t *testing.T) {
+	t.Parallel()
+	s, up := keptForADay(t)
 	doubt := s.entryAt(Owed)
 	other := s.entryAt(Owed)
 	s.entryAt(Completed)
 	s.must(s.j.flush())
-	up += 40 * time.Hour
+	*up += 40 * time.Hour
 	s.must(s.j.Confirm(doubt, "00")) // reversed now
 	s.must(s.j.flush())
-	up += time.Minute
+	*up += time.Minute
 	for range 1100 { // the other one is tried and tried, two hours long
-		up += 7 * time.Second
-		second(s.j.Attempt(other))
+		*up += 7 * time.Second
+		s.must(second(s.j.Attempt(other)))
 	}
 	s.must(s.j.flush())
 	space, _ := s.j.store.space()
@@ -34,13 +42,10 @@ func TestEvidenceStaysForKeepForWhateverTheSteps(t *testing.T) {
 	}
 }
 
-// Evidence is to be kept four times as long as KeepFor.
+// Evidence is kept four times as long as KeepFor, also behind a day without sales.
 func TestEvidenceIsKeptFourTimesAsLong(t *testing.T) {
 	t.Parallel()
-	s := newScene(t)
-	up := time.Hour
-	s.j.uptime, s.j.keepFor = func() time.Duration { return up }, 24*time.Hour
-	s.j.wal.file, s.j.store.db.NoSync = hasty{s.j.wal.file}, true
+	s, up := keptForADay(t)
 	for range 50 {
 		s.entryAt(Completed)
 	}
@@ -49,7 +54,7 @@ func TestEvidenceIsKeptFourTimesAsLong(t *testing.T) {
 		s.entryAt(Completed)
 	}
 	s.must(s.j.flush())
-	up += 25 * time.Hour // a day of rest
+	*up += 25 * time.Hour // a day of rest
 	s.entryAt(Completed)
 	s.must(s.j.flush())
 	n, err := s.j.Prune()
@@ -59,7 +64,7 @@ func TestEvidenceIsKeptFourTimesAsLong(t *testing.T) {
 	}
 }
 
-// Every night Compact, before a region is full: nothing ever goes, not even by and by.
+// A terminal that compacts every night, before a region is full, prunes all the same.
 func TestCompactEveryNightPrunesToo(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -78,7 +83,8 @@ func TestCompactEveryNightPrunesToo(t *testing.T) {
 	}
 }
 
-// A boot id that cannot be read: every open counts as a boot, and its whole time since boot again.
+// Where the boot id cannot be read every open counts as a boot: the time since boot is not
+// counted again with each.
 func TestL12OpenedOftenWithoutABootID(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -102,7 +108,7 @@ func TestL12OpenedOftenWithoutABootID(t *testing.T) {
 	}
 }
 
-// 17 entries are parked: the chain's beginning stays where it is for ever.
+// Twenty parked entries do not keep the chain from being pruned.
 func TestTheChainIsPrunedBesideParkedEntries(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)

@@ -2,11 +2,12 @@ package journal
 
 import (
 	"errors"
-	bolt "go.etcd.io/bbolt"
 	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	bolt "go.etcd.io/bbolt"
 )
 
 // plannedBesideALateStep leaves a plan that names an entry of which the newest step, a late
@@ -70,8 +71,8 @@ func TestL3AStepOnWhatIsLeavingWaits(t *testing.T) {
 	wantErr(t, "after that", s.j.Late(id, approved), ErrNoEntry)
 }
 
-// A plan that waits while a checkpoint takes a step on what it names into the store: the
-// tail does not know that step any more, and the plan takes the entry away with it.
+// L8: a plan is dropped when the next checkpoint begins, which may take a step on what it
+// names into the store: the tail would not know of that step any more.
 func TestL8APlanIsDroppedWhenACheckpointBegins(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)

@@ -2,16 +2,18 @@ package journal
 
 import (
 	"errors"
-	bolt "go.etcd.io/bbolt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
 	"time"
+
+	bolt "go.etcd.io/bbolt"
 )
 
-// An entry that is owed, outlived its row and cannot be read: Quarantine says nothing of it.
+// L8, L13: an entry that was owed, outlived its row and cannot be read is named by
+// Quarantine.
 func TestL8L13QuarantineNamesAKeptEntryThatIsLost(t *testing.T) {
 	t.Parallel()
 	s := newSceneIn(t, filepath.Join(t.TempDir(), "journal"))
@@ -36,9 +38,8 @@ func TestL8L13QuarantineNamesAKeptEntryThatIsLost(t *testing.T) {
 		v[10] ^= 0xff
 		return tx.Bucket(bucketEntries).Put(key(owed), v)
 	}))
-	// bbolt freed the page with the old form: write over it
 	s.must(db.Close())
-	wipeForm(t, s.path(storeName), owed)
+	wipeForm(t, s.path(storeName), owed) // on the page that bbolt freed
 	salvaged, err := Quarantine(s.opts)
 	s.must(err)
 	s.open()
@@ -81,7 +82,8 @@ func boltFile(t *testing.T, path string) *bolt.DB {
 	return db
 }
 
-// All sales pruned but one that is owed; the store's meta pages are gone.
+// All sales were pruned but one that is owed, and the store's meta pages are gone: no id is
+// given out again.
 func TestNoIDIsGivenOutAgainAfterPruningAndQuarantine(t *testing.T) {
 	t.Parallel()
 	s := newSceneIn(t, filepath.Join(t.TempDir(), "journal"))
@@ -119,7 +121,8 @@ func TestNoIDIsGivenOutAgainAfterPruningAndQuarantine(t *testing.T) {
 	}
 }
 
-// Random lives with pruning; every query against a scan; Verify.
+// L8: lives by chance, with pruning, failed writes and new files: what is open stays as it
+// is, Verify agrees, beside the journal too, and the index finds what a scan finds.
 func TestL8RandomLivesWithPruning(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(40) {
@@ -223,7 +226,8 @@ func TestL8RandomLivesWithPruning(t *testing.T) {
 	}
 }
 
-// Quarantine of lives: what is damaged by chance after pruning.
+// L3, L8: journals that pruned, damaged by chance: Quarantine brings nothing settled back as
+// open, nothing open back as settled, and loses nothing without a word.
 func TestL3L8QuarantineOfPrunedLives(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(30) {
